@@ -26,6 +26,10 @@ TENSORS = 20_000  #: tensors of one checkpoint
 RANK = 8  #: axes of one tensor
 NAME_CHARACTERS = 512  #: length of a tensor's name
 SHARDS = 64  #: files of one sharded checkpoint
+ARCHIVE_MEMBERS = TENSORS + 64  #: members of one zip file: its tensors and what describes them
+DEPTH = 64  #: tables inside tables in one checkpoint
+EXPANSION = 64  #: bytes of the tensors for one byte of their file (compression, repeats)
+EXPANSION_FREE = 2**26  #: and this much more, so that a small file may repeat a little
 
 
 def whole(name: str, value: object) -> int:
@@ -87,6 +91,23 @@ def seed(name: str, value: object) -> int:
             f"{name} = {number:,} is not a seed. Pass a whole number from 0 to {SEED:,}."
         )
     return number
+
+
+def truncated_seed(name: str, value: object) -> int:
+    """The whole part of a finite number, as `int` takes it, if that is a seed.
+
+    The two guided ports receive their seed as a float and cast it; a form asks for a whole
+    number instead (`seed`).
+
+    >>> truncated_seed("seed", 7.9)
+    7
+    """
+    try:
+        return seed(name, int(value))  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"{name} = {value!r:.60} is not a seed. Pass a whole number.") from None
 
 
 def elements(shapes: dict[str, Sequence[int]]) -> int:
