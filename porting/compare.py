@@ -15,6 +15,8 @@ import numpy as np
 from porting.errors import ArgumentError
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+#: Elements of a weight that are held in float64 at a time.
+CAST_ELEMENTS = 2**22
 #: How far float64 must shrink a network's difference for it to be rounding.
 SHRINKS = 2.0**14.5
 
@@ -48,7 +50,12 @@ def dense_reference(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) 
     >>> dense_reference(np.ones((1, 2)), np.array([[1.0, 2.0]]), np.array([0.5])).tolist()
     [[3.5]]
     """
-    out = np.asarray(x, np.float64) @ np.asarray(weight, np.float64).T
+    x = np.asarray(x, np.float64)
+    rows = max(1, CAST_ELEMENTS // max(1, weight.shape[1]))
+    blocks = [
+        x @ np.asarray(weight[i : i + rows], np.float64).T for i in range(0, len(weight), rows)
+    ]
+    out = np.concatenate(blocks, axis=1)
     return out if bias is None else out + np.asarray(bias, np.float64)
 
 
@@ -60,8 +67,9 @@ def dense_bound(
     >>> dense_bound(np.ones((2, 3)), np.ones((5, 3)), np.ones(5)).shape
     (2, 5)
     """
-    absolute = dense_reference(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias))
-    largest = float(np.max(np.abs(x), initial=0)) + float(np.max(np.abs(weight), initial=0))
+    x, weight, bias = (None if a is None else np.abs(a) for a in (x, weight, bias))
+    absolute = dense_reference(x, weight, bias)
+    largest = float(np.max(x, initial=0)) + float(np.max(weight, initial=0))
     return rounding_bound(absolute, weight.shape[1], largest, stored)
 
 

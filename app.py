@@ -1,0 +1,8 @@
+"""PortLens: see, prove and repair weight ports. `python app.py` serves it."""
+
+from porting.ui.page import build, launch
+
+demo = build()
+
+if __name__ == "__main__":
+    launch(demo)

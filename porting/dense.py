@@ -1,0 +1,342 @@
+"""The first guided port: a PyTorch linear layer into `flax.linen.Dense`.
+
+PyTorch keeps the weight as `(out, in)` and computes `x @ weight.T + bias`; Flax keeps the
+kernel as `(in, out)` and computes `x @ kernel + bias` (docs: `torch.nn.Linear`,
+`flax.linen.Dense`). `PORTS` holds the right way and the wrong ways that people take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import errors as flax_errors
+from flax import linen
+
+from porting import limits
+from porting.arguments import real_array
+from porting.compare import (
+    Comparison,
+    compare,
+    dense_bound,
+    dense_reference,
+    indistinguishable,
+)
+from porting.errors import ArgumentError
+from porting.layouts import TRANSPOSE
+from porting.verdict import Verdict, percent
+
+LARGEST_FEATURES = 2**20
+
+
+def load_hf_dense(
+    seed: float, x: Any, hf_kernel_flat: Any, hf_bias_flat: Any, features: float
+) -> jax.Array:
+    """A PyTorch linear layer loaded into `flax.linen.Dense` and applied.
+
+    Args:
+        seed: whole part used; it only names the initialisation whose tree is read (shapes,
+            no random values).
+        x: inputs `(N, in_dim)`.
+        hf_kernel_flat: the PyTorch weight `(features, in_dim)`, flattened, `(features·in_dim,)`.
+        hf_bias_flat: the bias `(features,)`.
+        features: the number of outputs, a whole number.
+
+    Returns:
+        The outputs `(N · features,)`, row after row.
+
+    Raises:
+        PortingError: a size, a length or a rank does not fit.
+
+    >>> x, weight = jnp.ones((1, 2)), jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    >>> load_hf_dense(0.0, x, weight.reshape(-1), jnp.zeros(3), 3.0).tolist()
+    [3.0, 7.0, 11.0]
+    """
+    key = limits.truncated_seed("seed", seed)
+    features = limits.dimension("features", features, LARGEST_FEATURES)
+    x = real_array("x", x, ("N", "in_dim"))
+    weight = real_array("hf_kernel_flat", hf_kernel_flat, ("features·in_dim",))
+    bias = real_array("hf_bias_flat", hf_bias_flat, ("features",))
+    in_dim = x.shape[1]
+    if weight.shape[0] != features * in_dim:
+        raise ArgumentError(
+            f"hf_kernel_flat has {weight.shape[0]:,} numbers; features × in_dim = {features:,} × "
+            f"{in_dim:,} = {features * in_dim:,}. Pass the whole weight (features, in_dim), flattened."
+        )
+    if bias.shape[0] != features:
+        raise ArgumentError(
+            f"hf_bias_flat has {bias.shape[0]:,} numbers and features = {features:,}. "
+            "Pass one bias for each output."
+        )
+    model = linen.Dense(features)
+    tree = jax.eval_shape(model.init, jax.random.key(key), x)["params"]
+    kernel = TRANSPOSE.apply(weight.reshape(features, in_dim))  # [out, in] -> [in, out]
+    params = {"kernel": kernel.reshape(tree["kernel"].shape), "bias": bias}
+    return model.apply({"params": params}, x).reshape(-1)
+
+
+@dataclass(frozen=True)
+class DensePort:
+    """One way to fill a Dense layer from a PyTorch weight.
+
+    Attributes:
+        title: what a menu shows.
+        kernel: weight `(out, in)` -> what this port hands to Flax; `None` keeps the init.
+        keeps_bias: whether the bias is loaded.
+        code: the line that does it.
+        happened: what a person did, in one sentence.
+        fix: the right line.
+    """
+
+    title: str
+    kernel: Callable[[np.ndarray], np.ndarray] | None
+    code: str
+    happened: str = ""
+    fix: str = ""
+    keeps_bias: bool = True
+
+
+FIX = "kernel = weight.T"
+PORTS: dict[str, DensePort] = {
+    "transpose": DensePort("Transpose (right)", TRANSPOSE.apply, FIX),
+    "untransposed": DensePort(
+        "Transpose forgotten",
+        lambda weight: weight,
+        "kernel = weight",
+        "Your kernel is the weight, not its transpose.",
+        FIX,
+    ),
+    "reshape": DensePort(
+        "Reshape instead of transpose",
+        lambda weight: weight.reshape(weight.shape[::-1]),
+        "kernel = weight.reshape(weight.shape[::-1])",
+        "The numbers were poured into the new shape in file order; no axis moved.",
+        FIX,
+    ),
+    "fortran": DensePort(
+        "Fortran-order reshape",
+        lambda weight: weight.reshape(weight.shape[::-1], order="F"),
+        'kernel = weight.reshape(weight.shape[::-1], order="F")',
+        "The numbers were read and written column by column; no axis moved.",
+        FIX,
+    ),
+    "no_bias": DensePort(
+        "Bias forgotten",
+        TRANSPOSE.apply,
+        FIX,
+        "The bias was left at its init, which is zero.",
+        "bias = torch_bias",
+        keeps_bias=False,
+    ),
+    "init": DensePort(
+        "Random init kept",
+        None,
+        "kernel = init_kernel",
+        "Nothing was loaded: the layer still holds its random init.",
+        "kernel, bias = weight.T, torch_bias",
+        keeps_bias=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DenseResult:
+    """A port of one linear layer, run and judged.
+
+    Attributes:
+        x: inputs `(N, in)`.
+        weight: the PyTorch weight `(out, in)`.
+        bias: `(out,)`.
+        needed: the kernel that Flax needs `(in, out)`.
+        kernel: the kernel that this port made.
+        comparison: outputs against the float64 reference; `None` after a crash.
+        verdict: what happened, in words.
+    """
+
+    port: DensePort
+    x: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    needed: np.ndarray
+    kernel: np.ndarray
+    comparison: Comparison | None
+    verdict: Verdict
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """For every cell of `kernel`, its flat position in the weight; `None` for the init."""
+        if self.port.kernel is None:
+            return None
+        return self.port.kernel(
+            np.arange(self.weight.size, dtype=np.int32).reshape(self.weight.shape)
+        )
+
+
+def run_dense(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    port: str = "transpose",
+    seed: int = 0,
+) -> DenseResult:
+    """Port a weight in one of the `PORTS` ways, run Flax, and judge the outputs.
+
+    Args:
+        x: float32 `(N, in)`.
+        weight: float32 `(out, in)`.
+        bias: float32 `(out,)`, or `None` for zeros.
+        port: a name in `PORTS`.
+        seed: of the init that some ports keep.
+
+    >>> weight = np.arange(4, dtype=np.float32).reshape(2, 2)
+    >>> run_dense(np.ones((1, 2), np.float32), weight, None, "untransposed").verdict.kind
+    'silent'
+    """
+    way = PORTS[port]
+    out, fan_in = weight.shape
+    bias = np.zeros(out, weight.dtype) if bias is None else bias
+    needed = TRANSPOSE.apply(weight)
+    if way.kernel is None:
+        init = linen.initializers.lecun_normal()(jax.random.key(seed), (fan_in, out))
+        kernel = np.asarray(init)
+    else:
+        kernel = way.kernel(weight)
+    ported_bias = bias if way.keeps_bias else np.zeros_like(bias)
+    model = linen.Dense(out)
+    variables = {"params": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(ported_bias)}}
+    try:
+        output = np.asarray(model.apply(variables, jnp.asarray(x)))
+    except flax_errors.ScopeParamShapeError as error:
+        verdict = _crash(way, kernel.shape, needed.shape, error)
+        return DenseResult(way, x, weight, bias, needed, kernel, None, verdict)
+    bound = dense_bound(x, weight, bias)
+    comparison = compare(dense_reference(x, weight, bias), output, bound)
+    right = way.keeps_bias and way.kernel is not None and not way.happened
+    verdict = (
+        _exact(comparison)
+        if right
+        else _wrong(way, weight, bias, kernel, ported_bias, x, comparison)
+    )
+    return DenseResult(way, x, weight, bias, needed, kernel, comparison, verdict)
+
+
+def _exact(comparison: Comparison) -> Verdict:
+    if not comparison.within:
+        return Verdict(
+            "values",
+            f"The layout is right, and {comparison.over} of {comparison.ratio.size} outputs leave "
+            "the range of float32. Scale the inputs or the weights down.",
+        )
+    return Verdict(
+        "exact",
+        f"Every output is within rounding. Largest difference {comparison.largest:.1e}, "
+        f"{comparison.worst:.2g} of what rounding allows.",
+    )
+
+
+def _crash(way: DensePort, given: tuple, expected: tuple, error: Exception) -> Verdict:
+    (a, b), (c, d) = given, expected
+    return Verdict(
+        "crash",
+        f"Flax asked for a kernel (in, out) = ({c}, {d}) and got ({a}, {b}). {way.happened} "
+        "Here the shapes differ, so Flax notices. With a square layer nothing would.",
+        fix=way.fix,
+        detail=str(error),
+    )
+
+
+def _wrong(
+    way: DensePort,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    kernel: np.ndarray,
+    ported_bias: np.ndarray,
+    x: np.ndarray,
+    comparison: Comparison,
+) -> Verdict:
+    alternative = dense_reference(x, kernel.T, ported_bias)
+    if indistinguishable(comparison.reference, alternative, comparison.bound):
+        return Verdict("unsure", _why_equal(weight, bias, way))
+    over, size = comparison.over, comparison.ratio.size
+    if comparison.within:
+        return Verdict("unsure", f"{way.happened} Rounding hides it: no output shows it here.")
+    share = f"{over} of {size} outputs ({percent(over, size)})"
+    ratio = f"The worst is {comparison.worst:.1e} times what rounding allows."
+    text = (
+        f"Shapes agree. {share} are further off than rounding can explain. {way.happened} {ratio}"
+    )
+    layout = way.kernel is not None and way.keeps_bias
+    return Verdict("silent" if layout else "values", text, fix=way.fix)
+
+
+def _why_equal(weight: np.ndarray, bias: np.ndarray, way: DensePort) -> str:
+    if not way.keeps_bias and way.kernel is not None:
+        return (
+            "The bias is zero, so a forgotten bias changes nothing. A fresh PyTorch or Flax "
+            "layer cannot show this fault. Change the data seed to see the difference."
+        )
+    square = weight.shape[0] == weight.shape[1]
+    if 1 in weight.shape:
+        why = "This weight has an axis of size 1, so every order reads the same numbers"
+    elif square and np.array_equal(weight, weight.T):
+        why = "This weight is symmetric"
+    else:
+        why = "This weight and these inputs do not tell the layouts apart"
+    return (
+        f"{why}: the outputs are the same either way. Change the data seed to see the difference."
+    )
+
+
+@dataclass(frozen=True)
+class DenseCase:
+    """The recipe of one picture: everything else is computed from it.
+
+    Attributes:
+        port: a name in `PORTS`.
+        source: "random", "paste", "real" or "upload".
+        n, in_dim, features: sizes; a weight from a file brings its own `in_dim`, `features`.
+        seed: of the Flax init.
+        data_seed: of the inputs, and of a random weight and bias.
+        layer: the tensor of a file, as `checkpoint:key` for a shipped one.
+    """
+
+    port: str = "untransposed"
+    source: str = "random"
+    n: int = 6
+    in_dim: int = 6
+    features: int = 6
+    seed: int = 0
+    data_seed: int = 0
+    layer: str = "mtcnn_rnet:dense4.weight"
+
+
+def random_inputs(n: int, in_dim: int, data_seed: int) -> np.ndarray:
+    """Inputs `(n, in_dim)`, float32 standard normal.
+
+    >>> random_inputs(2, 3, 0).shape
+    (2, 3)
+    """
+    shape = (limits.dimension("N", n), limits.dimension("in", in_dim, LARGEST_FEATURES))
+    limits.elements({"x": shape})
+    rng = np.random.default_rng(limits.seed("data seed", data_seed))
+    return rng.standard_normal(shape, np.float32)
+
+
+def random_layer(in_dim: int, features: int, data_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A weight `(features, in_dim)` and a bias `(features,)`, float32, by the data seed.
+
+    They have the spread of a fresh `torch.nn.Linear`: uniform in ±1/√in.
+
+    >>> [a.shape for a in random_layer(3, 5, 0)]
+    [(5, 3), (5,)]
+    """
+    shape = (limits.dimension("features", features), limits.dimension("in", in_dim))
+    limits.elements({"weight": shape})
+    rng = np.random.default_rng((limits.seed("data seed", data_seed), 1))
+    edge = in_dim**-0.5
+    weight = rng.uniform(-edge, edge, shape).astype(np.float32)
+    return weight, rng.uniform(-edge, edge, shape[0]).astype(np.float32)

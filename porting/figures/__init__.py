@@ -1,0 +1,1 @@
+"""Data -> Plotly figures. Nothing here knows a web page."""

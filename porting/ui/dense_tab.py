@@ -1,0 +1,341 @@
+"""The tab *Dense load*: one linear layer, loaded rightly or wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from porting import dense, dense_code, limits
+from porting.checkpoint import open_checkpoint
+from porting.dense import PORTS, DenseCase, DenseResult
+from porting.errors import ArgumentError
+from porting.examples import EXAMPLES
+from porting.figures import scales
+from porting.figures.dense import layout_infos, output_infos, strip_info
+from porting.figures.matrix import tile
+from porting.linear_source import matrices_of, read_linear
+from porting.paste import parse_matrix, parse_vector
+from porting.ui import lens
+from porting.ui.address import from_query, to_query
+from porting.ui.messages import as_toast, in_lens
+
+SOURCES = {
+    "random": "Random numbers",
+    "real": "A real layer",
+    "paste": "Pasted numbers",
+    "upload": "A .safetensors file",
+}
+RECIPE = ("port", "source", "n", "in_dim", "features", "seed", "data_seed", "layer")
+PASTE_EXAMPLE = "[[0.5, -1.0, 2.0], [1.5, 0.0, -0.5], [-2.0, 1.0, 0.25]]"
+
+
+def real_layers() -> list[str]:
+    """The linear layers of the shipped checkpoints, as `checkpoint:key`."""
+    found = []
+    for name, example in EXAMPLES.items():
+        with open_checkpoint(example.path) as checkpoint:
+            found += [f"{name}:{key}" for key in matrices_of(checkpoint.specs)]
+    return found
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the form holds beside the recipe: things too large for a link."""
+
+    file: str | None = None
+    tensor: str | None = None
+    weight_text: str = ""
+    bias_text: str = ""
+
+
+def _weights(case: DenseCase, given: Given) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """The weight, the bias, and the lines of code that make them."""
+    if case.source == "paste":
+        weight = parse_matrix(given.weight_text or PASTE_EXAMPLE)
+        bias = parse_vector(given.bias_text, len(weight))
+        if weight.size > limits.CELLS:
+            return weight, bias, dense_code.pasted_source(["paste the weight here"], None)
+        listed = None if bias is None else bias.tolist()
+        return weight, bias, dense_code.pasted_source(weight.tolist(), listed)
+    if case.source == "random":
+        weight, bias = dense.random_layer(case.in_dim, case.features, case.data_seed)
+        return weight, bias, dense_code.random_source(case)
+    name, _, key = case.layer.partition(":")
+    path: Any = EXAMPLES[name].path
+    if case.source == "upload":
+        if not given.file or not given.tensor:
+            raise ArgumentError(
+                "There is no file yet. Upload a .safetensors file and choose a tensor."
+            )
+        path, key = given.file, given.tensor
+    with open_checkpoint(path, max_bytes=limits.FILE_BYTES) as checkpoint:
+        weight, bias = read_linear(checkpoint, key)
+        bias_key = None if bias is None else key.removesuffix("weight") + "bias"
+        shown = (
+            f"assets/checkpoints/{path.name}"
+            if case.source == "real"
+            else str(path).rpartition("/")[2]
+        )
+        return weight, bias, dense_code.file_source(shown, key, bias_key, len(weight))
+
+
+def solve(case: DenseCase, given: Given) -> tuple[DenseCase, DenseResult, str]:
+    """The port of a recipe, with the sizes that a file or a paste brought, and its program."""
+    if case.source == "random":
+        limits.dimension("in", case.in_dim)
+        limits.dimension("features", case.features)
+    limits.dimension("N", case.n)
+    limits.seed("init seed", case.seed)
+    limits.seed("data seed", case.data_seed)
+    weight, bias, source = _weights(case, given)
+    features, in_dim = weight.shape
+    case = replace(case, in_dim=in_dim, features=features)
+    limits.elements({"output": (case.n, features)})
+    x = dense.random_inputs(case.n, in_dim, case.data_seed)
+    return case, dense.run_dense(x, weight, bias, case.port, case.seed), source
+
+
+def view(case: DenseCase, given: Given) -> dict[str, Any]:
+    """The whole column for one recipe."""
+    solved, result, source = solve(case, given)
+    infos = layout_infos(result)
+    limit = infos[0].limit
+    strip = strip_info(result.weight, limit)
+    note = (
+        "The same numbers under every layout, only read in another order."
+        if strip
+        else f"{result.weight.size:,} numbers; the strip of flat numbers is drawn up to 2,048."
+    )
+    outputs = output_infos(result)
+    legend = ("value", "value", limit)
+    actions = [lens.action("right", "Do it right", True)] if result.verdict.fix else []
+    blocks = [
+        lens.matrices(
+            "layouts", "Weight and kernels", infos, legend=legend, motion=("weight", "kernel")
+        ),
+        lens.matrices("strip", "The file: flat numbers", [strip], note=note, strip=True)
+        if strip
+        else lens.note("strip-note", note),
+        lens.matrices(
+            "outputs",
+            "Outputs",
+            outputs,
+            legend=("error over rounding", "excess", scales.DECADES),
+            note="White is rounding. Colour begins where the bound ends.",
+        ),
+        lens.facts("facts", "In numbers", fact_rows(result)),
+        lens.code("code", "This port", [("Flax Linen", dense_code.dense_program(solved, source))]),
+    ]
+    return lens.column(result.verdict, blocks, to_query("dense", case), actions)
+
+
+def fact_rows(result: DenseResult) -> list[tuple[str, str]]:
+    """Shapes and differences, in the words of the page."""
+    shape = "({}, {})".format
+    rows = [
+        ("PyTorch weight (out, in)", shape(*result.weight.shape)),
+        ("Your kernel", shape(*result.kernel.shape)),
+        ("Flax needs (in, out)", shape(*result.needed.shape)),
+    ]
+    comparison = result.comparison
+    if comparison is None:
+        return rows
+    return [
+        *rows,
+        ("Largest absolute difference", f"{comparison.largest:.1e}"),
+        ("Largest relative difference", f"{comparison.largest_relative:.1e}"),
+        ("Outputs over the bound", f"{comparison.over:,} of {comparison.ratio.size:,}"),
+        ("Worst difference / bound", f"{comparison.worst:.2g}"),
+    ]
+
+
+def part(
+    case: DenseCase, given: Given, key: str, rows: tuple[int, int], columns: tuple[int, int]
+) -> dict:
+    """The tile of one big panel that a person zoomed into."""
+    _, result, _ = solve(case, given)
+    infos = [*layout_infos(result), *output_infos(result)]
+    chosen = next((info for info in infos if info.key == key), None)
+    if chosen is None:
+        raise ArgumentError(f"There is no picture named {key!r:.40}.")
+    return tile(chosen, rows, columns)
+
+
+@dataclass(frozen=True)
+class DenseTab:
+    """The components of the tab that others need."""
+
+    recipe: list[gr.components.Component]
+    groups: list[gr.blocks.Block]
+    inputs: list[gr.components.Component]
+    lens: lens.Lens
+
+
+def read(
+    port: str,
+    source: str,
+    n: Any,
+    in_dim: Any,
+    features: Any,
+    seed: Any,
+    data_seed: Any,
+    layer: str,
+    file: str | None,
+    tensor: str | None,
+    weight_text: str,
+    bias_text: str,
+) -> tuple[DenseCase, Given]:
+    """What the form holds, checked."""
+    number = {
+        name: limits.whole(name, value)
+        for name, value in (
+            ("N", n),
+            ("in", in_dim),
+            ("features", features),
+            ("init seed", seed),
+            ("data seed", data_seed),
+        )
+    }
+    for name, value, known in (("port", port, PORTS), ("source", source, SOURCES)):
+        if value not in known:
+            raise ArgumentError(f"{name} = {value!r:.40} is none of {', '.join(known)}.")
+    case = DenseCase(port, source, *number.values(), layer)
+    return case, Given(file, tensor, weight_text or "", bias_text or "")
+
+
+def restored(query: Mapping[str, str]) -> list[Any]:
+    """What a link sets: the recipe's components, the visible group, the column."""
+    choices = {"port": PORTS, "source": ("random", "real"), "layer": real_layers()}
+    case = from_query(DenseCase(), query, choices)
+    if case == DenseCase():
+        return [gr.skip()] * (len(RECIPE) + len(SOURCES) + 1)
+    visible = [gr.update(visible=name == case.source) for name in SOURCES]
+    values = [getattr(case, name) for name in RECIPE]
+    return [*values, *visible, in_lens(view)(case, Given())]
+
+
+@in_lens
+def show(*values: Any) -> dict[str, Any]:
+    """Form -> column."""
+    return view(*read(*values))
+
+
+def build(default: DenseCase) -> DenseTab:
+    """The controls and the lens of the tab, wired."""
+    layers = real_layers()
+    with gr.Row(equal_height=False, elem_classes="pl-tab"):
+        with gr.Column(scale=0, min_width=280, elem_classes="pl-controls"):
+            with gr.Accordion("Controls", open=True, elem_classes="pl-fold"):
+                port = gr.Radio(
+                    [(p.title, name) for name, p in PORTS.items()],
+                    value=default.port,
+                    label="How the port is done",
+                    elem_classes="pl-list",
+                )
+                source = gr.Radio(
+                    [(title, name) for name, title in SOURCES.items()],
+                    value=default.source,
+                    label="Where the weight comes from",
+                    elem_classes="pl-list",
+                )
+                with gr.Group(visible=default.source == "random") as sizes:
+                    with gr.Row():
+                        in_dim = gr.Number(default.in_dim, label="in", precision=0, min_width=60)
+                        features = gr.Number(
+                            default.features, label="features", precision=0, min_width=60
+                        )
+                    with gr.Row():
+                        square = gr.Button("Make it square", size="sm", min_width=60)
+                        oblong = gr.Button("Make it non-square", size="sm", min_width=60)
+                layer = gr.Dropdown(
+                    layers,
+                    value=default.layer,
+                    label="Layer",
+                    visible=default.source == "real",
+                )
+                with gr.Group(visible=default.source == "paste") as pasted:
+                    weight_text = gr.Textbox(PASTE_EXAMPLE, label="weight (out, in)", lines=4)
+                    bias_text = gr.Textbox("", label="bias (out), optional", lines=1)
+                with gr.Group(visible=default.source == "upload") as uploaded:
+                    file = gr.File(
+                        label="A .safetensors file", file_types=[".safetensors"], height=120
+                    )
+                    tensor = gr.Dropdown([], label="2-D tensor", interactive=True)
+                with gr.Row():
+                    n = gr.Number(default.n, label="N", precision=0, min_width=50)
+                    data_seed = gr.Number(
+                        default.data_seed, label="data seed", precision=0, min_width=50
+                    )
+                    seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
+        with gr.Column(scale=1, min_width=320, elem_classes="pl-result"):
+            result = lens.Lens(view(default, Given()), elem_id="dense-lens")
+            closer = lens.Tile("dense-lens")
+
+    recipe = [port, source, n, in_dim, features, seed, data_seed, layer]
+    inputs = [*recipe, file, tensor, weight_text, bias_text]
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "light"}
+    gr.on(
+        [c.input for c in (port, source, n, in_dim, features, seed, data_seed, layer, tensor)]
+        + [c.change for c in (weight_text, bias_text)],
+        show,
+        inputs,
+        result,
+        trigger_mode="always_last",
+        concurrency_limit=4,
+        **quiet,
+    )
+    groups = {"random": sizes, "real": layer, "paste": pasted, "upload": uploaded}
+    source.change(
+        lambda chosen: [gr.update(visible=name == chosen) for name in groups],
+        source,
+        list(groups.values()),
+        **quiet,
+    )
+    square.click(make_square, [in_dim, features], [in_dim, features], **quiet).then(
+        show, inputs, result, **quiet
+    )
+    oblong.click(make_oblong, [in_dim, features], [in_dim, features], **quiet).then(
+        show, inputs, result, **quiet
+    )
+    file.change(list_tensors, file, tensor, **quiet).then(show, inputs, result, **quiet)
+    result.act(lambda: "transpose", None, port, **quiet).then(show, inputs, result, **quiet)
+    result.zoom(zoomed, inputs, closer, **quiet)
+    return DenseTab(recipe, list(groups.values()), inputs, result)
+
+
+def make_square(in_dim: Any, features: Any) -> tuple[Any, Any]:
+    """Both sizes equal to `in`."""
+    return in_dim, in_dim
+
+
+def make_oblong(in_dim: Any, features: Any) -> tuple[Any, Any]:
+    """Two outputs fewer than inputs, if the sizes are equal."""
+    if in_dim != features or not isinstance(in_dim, (int, float)):
+        return in_dim, features
+    return in_dim, in_dim - 2 if in_dim > 2 else in_dim + 2
+
+
+@as_toast
+def list_tensors(file: str | None) -> Any:
+    """The 2-D tensors of an uploaded file, the first one chosen."""
+    if not file:
+        return gr.Dropdown([], value=None)
+    with open_checkpoint(file, max_bytes=limits.FILE_BYTES) as checkpoint:
+        names = matrices_of(checkpoint.specs)
+    if not names:
+        raise ArgumentError(
+            "This file holds no 2-D floating tensor. Upload one that has a linear weight."
+        )
+    return gr.Dropdown(names, value=names[0])
+
+
+@as_toast
+def zoomed(event: gr.EventData, *values: Any) -> dict[str, Any]:
+    """Zoom event -> tile."""
+    asked = event._data
+    case, given = read(*values)
+    return part(case, given, str(asked.get("key")), tuple(asked["rows"]), tuple(asked["columns"]))
