@@ -11,8 +11,9 @@
   const NORMS = 18;
   const GAP = 20;
   const NUMBERS_FROM = 26;
-  const LARGEST_CELL = { panels: 30, strip: 24 };
+  const LARGEST_CELL = { panels: 28, strip: 24 };
   const MOVING_CELLS = 400;
+  const POOLED_NOTE = "Margins: row and column norms. Drag over a part to see it closer, double-click to go back.";
 
   const el = (tag, className = "", text = "") => {
     const node = document.createElement(tag);
@@ -62,6 +63,7 @@
 
     update(data) {
       this.data = data;
+      this.unit = data.block || [1, 1];  // source rows and columns of one cell
       this.tile = null;
       this.values = decode(data.values, Float32Array);
       this.places = data.places ? decode(data.places, Int32Array) : null;
@@ -92,26 +94,27 @@
       const height = Math.round(cell * data.rows) + margin.t + margin.b;
       const ink = token("--pl-ink-soft");
       const ticks = (count) => {
-        const every = Math.ceil((count * Math.min(cell, 14)) > 0 ? Math.max(1, 18 / cell) : 1);
-        const step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100].find((s) => s >= every) || every;
+        const step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100].find((s) => s * cell >= 18) || 128;
         return Array.from({ length: Math.ceil(count / step) }, (_, i) => i * step);
       };
-      const axis = (title, count, factor) => ({
+      const axis = (title, count, unit) => ({
         title: { text: title, standoff: 4, font: { size: 12, color: ink } },
-        tickvals: ticks(count), ticktext: ticks(count).map((t) => String(t * factor)),
+        ...(data.pooled ? { nticks: 5, separatethousands: true } : { tickvals: ticks(count) }),
         tickfont: { size: 10, color: ink, family: "IBM Plex Mono, monospace" },
         showgrid: false, zeroline: false, ticks: "", fixedrange: !data.pooled,
-        range: [-0.5, count - 0.5],
+        range: [-0.5, count * unit - 0.5],
       });
-      const block = data.block || [1, 1];
-      const x = axis(this.group.strip ? "" : data.axes[1], data.columns, block[1]);
-      const y = axis(this.group.strip ? "" : data.axes[0], data.rows, block[0]);
-      y.range = [data.rows - 0.5, -0.5];
+      const [height1, width1] = this.unit;
+      const x = axis(this.group.strip ? "" : data.axes[1], data.columns, width1);
+      const y = axis(this.group.strip ? "" : data.axes[0], data.rows, height1);
+      y.range.reverse();
       if (this.group.strip) { y.showticklabels = false; }
       const traces = data.figure.data.map((t) => ({ ...t }));
+      if (data.pooled) Object.assign(traces[0], { x0: (width1 - 1) / 2, dx: width1, y0: (height1 - 1) / 2, dy: height1 });
       if (cell < 4) { traces[0].xgap = 0; traces[0].ygap = 0; }
       traces[0].texttemplate = traces[0].text && cell >= NUMBERS_FROM ? "%{text}" : "";
-      traces[0].textfont = { size: cell >= 32 ? 11 : 9.5, family: "IBM Plex Mono, monospace" };
+      const longest = Math.max(1, ...(traces[0].text || []).flat().map((t) => t.length));
+      traces[0].textfont = { size: Math.min(10, (cell - 3) / (0.6 * longest)), family: "IBM Plex Mono, monospace" };
       if (traces[1]) traces[1].mode = cell >= NUMBERS_FROM ? "text" : "markers";
       this.cell = cell;
       this.plot.style.width = `${width}px`;
@@ -121,7 +124,7 @@
         dragmode: data.pooled ? "zoom" : false,
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: token("--pl-cell-gap"),
         font: { family: "IBM Plex Sans, system-ui, sans-serif", color: ink },
-      }, { displayModeBar: false, responsive: false, staticPlot: !data.pooled });
+      }, { displayModeBar: false, responsive: false, showTips: false, staticPlot: !data.pooled });
       if (data.pooled && !this.zoomable) {
         this.zoomable = true;
         this.chart.on("plotly_relayout", () => this.zoomed());
@@ -140,35 +143,34 @@
       };
       const depth = NORMS - 4;
       this.norms.append(
-        ...rows.map((v, i) => bar(margin.l + cell * this.data.columns + 3, margin.t + i * cell, v * depth, cell)),
-        ...columns.map((v, i) => bar(margin.l + i * cell, margin.t - 3 - v * depth, cell, v * depth)));
+        ...rows.map((v, i) => bar(margin.l + cell * this.data.columns + 3, margin.t + i * cell, v * depth, cell + 0.6)),
+        ...columns.map((v, i) => bar(margin.l + i * cell, margin.t - 3 - v * depth, cell + 0.6, v * depth)));
     }
 
     zoomed() {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => {
         const { xaxis, yaxis } = this.chart._fullLayout;
-        const whole = xaxis.range[0] <= -0.5 && xaxis.range[1] >= this.data.columns - 0.5
-          && yaxis.range[1] <= -0.5 && yaxis.range[0] >= this.data.rows - 0.5;
+        const [height, width] = this.unit;
+        const whole = xaxis.range[0] <= -0.5 && xaxis.range[1] >= this.data.columns * width - 0.5
+          && yaxis.range[1] <= -0.5 && yaxis.range[0] >= this.data.rows * height - 0.5;
         if (whole) { if (this.tile) { this.tile = null; this.draw(this.cell); } return; }
-        const [height, width] = this.data.block;
         this.group.lens.trigger("zoom", {
           key: this.key,
-          rows: [Math.floor((yaxis.range[1] + 0.5) * height), Math.ceil((yaxis.range[0] + 0.5) * height)],
-          columns: [Math.floor((xaxis.range[0] + 0.5) * width), Math.ceil((xaxis.range[1] + 0.5) * width)],
+          rows: [Math.floor(yaxis.range[1] + 0.5), Math.ceil(yaxis.range[0] + 0.5)],
+          columns: [Math.floor(xaxis.range[0] + 0.5), Math.ceil(xaxis.range[1] + 0.5)],
         });
       }, 70);
     }
 
     showTile(tile) {
-      const [height, width] = this.data.block;
+      const [dy, dx] = tile.block;
       const [top, , left] = tile.extent;
       const flat = decode(tile.values, Float32Array);
       const z = Array.from({ length: tile.rows }, (_, r) => flat.subarray(r * tile.columns, (r + 1) * tile.columns));
-      const dx = tile.block[1] / width, dy = tile.block[0] / height;
       this.tile = { ...tile, flat };
       window.Plotly.restyle(this.chart, {
-        z: [z], x0: [left / width - 0.5 + dx / 2], dx: [dx], y0: [top / height - 0.5 + dy / 2], dy: [dy],
+        z: [z], x0: [left + (dx - 1) / 2], dx: [dx], y0: [top + (dy - 1) / 2], dy: [dy],
       }, [0]);
       this.plot.dataset.tile = tile.extent.join(",");
     }
@@ -179,16 +181,16 @@
       const box = this.chart.getBoundingClientRect();
       const x = layout.xaxis.p2d(event.clientX - box.left - layout.xaxis._offset);
       const y = layout.yaxis.p2d(event.clientY - box.top - layout.yaxis._offset);
-      const column = Math.round(x), row = Math.round(y);
+      const column = Math.floor((x + 0.5) / this.unit[1]), row = Math.floor((y + 0.5) / this.unit[0]);
       if (this.tile) return this.tileCell(x, y);
       const inside = row >= 0 && column >= 0 && row < this.data.rows && column < this.data.columns;
       return inside ? [row, column] : null;
     }
 
     tileCell(x, y) {
-      const [height, width] = this.data.block, { tile } = this;
-      const row = Math.floor(((y + 0.5) * height - tile.extent[0]) / tile.block[0]);
-      const column = Math.floor(((x + 0.5) * width - tile.extent[2]) / tile.block[1]);
+      const { tile } = this;
+      const row = Math.floor((y + 0.5 - tile.extent[0]) / tile.block[0]);
+      const column = Math.floor((x + 0.5 - tile.extent[2]) / tile.block[1]);
       if (row < 0 || column < 0 || row >= tile.rows || column >= tile.columns) return null;
       const value = tile.flat[row * tile.columns + column];
       const at = [tile.extent[0] + row * tile.block[0], tile.extent[2] + column * tile.block[1]];
@@ -201,9 +203,10 @@
 
     rect(row, column, rows = 1, columns = 1) {
       const { xaxis, yaxis } = this.chart._fullLayout;
-      const left = xaxis._offset + xaxis.d2p(column - 0.5);
-      const top = yaxis._offset + yaxis.d2p(row - 0.5);
-      return { left, top, width: xaxis.d2p(columns) - xaxis.d2p(0), height: yaxis.d2p(rows) - yaxis.d2p(0) };
+      const [height, width] = this.unit;
+      const left = xaxis._offset + xaxis.d2p(column * width - 0.5);
+      const top = yaxis._offset + yaxis.d2p(row * height - 0.5);
+      return { left, top, width: xaxis.d2p(columns * width) - xaxis.d2p(0), height: yaxis.d2p(rows * height) - yaxis.d2p(0) };
     }
 
     mark(row, column, kind, rows = 1, columns = 1) {
@@ -260,10 +263,11 @@
 
     update(block) {
       this.block = block;
+      const pooled = block.panels.some((p) => p.pooled);
       this.strip = block.layout === "strip";
       this.node.classList.toggle("pl-strip", this.strip);
       this.title.textContent = block.title;
-      this.note.textContent = block.note || "";
+      this.note.textContent = [block.note, pooled && POOLED_NOTE].filter(Boolean).join(" ");
       const keys = new Set(block.panels.map((p) => p.key));
       for (const [key, panel] of this.panels) if (!keys.has(key)) { panel.dispose(); this.panels.delete(key); }
       block.panels.forEach((data, i) => {
@@ -273,7 +277,8 @@
         if (this.row.children[i] !== panel.node) this.row.insertBefore(panel.node, this.row.children[i] || null);
       });
       this.tools.replaceChildren();
-      if (block.motion) this.tools.append(button("Play the move", "pl-quiet", () => this.play(...block.motion)));
+      const moving = block.motion && block.panels.every((p) => !p.pooled && p.rows * p.columns <= MOVING_CELLS);
+      if (moving) this.tools.append(button("Play the move", "pl-quiet", () => this.play(...block.motion)));
       this.drawLegend(block.legend);
     }
 
@@ -302,15 +307,15 @@
           (width - (r.length - 1) * GAP - r.length * edge) / r.reduce((n, p) => n + p.columns, 0)));
       };
       const options = data.map((_, i) => fit(data.length - i));
-      const enough = Math.min(largest, this.strip ? 1 : Math.max(5, Math.min(NUMBERS_FROM, 300 / side)));
+      const enough = Math.min(largest, this.strip ? 1 : Math.max(2, Math.min(NUMBERS_FROM, 190 / side)));
       let cell = options.find((c) => c >= enough) || Math.max(...options);
-      cell = Math.min(cell, largest, this.strip ? largest : Math.max(420 / side, 2.6));
+      cell = Math.min(cell, largest, this.strip ? largest : Math.max(420 / side, 2));
       return cell > 5 ? Math.floor(cell) : cell;
     }
 
     play(from, to) {
       const [a, b] = [this.panels.get(from), this.panels.get(to)];
-      if (!a || !b || !a.places || !b.places || a.places.length > MOVING_CELLS) return;
+      if (!a || !b || !a.places || !b.places ) return;
       this.lens.unpin();
       const base = this.row.getBoundingClientRect();
       const layer = el("div", "pl-flight");

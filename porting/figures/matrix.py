@@ -18,7 +18,7 @@ from porting.pooling import pool
 
 EXACT_CELLS = 16_384  #: up to so many cells, every number is sent
 TEXT_COLUMNS = 40  #: more columns than this leave no room for numbers
-POOLED_SIDE = 128
+POOLED_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def _pooled(info: MatrixInfo) -> dict[str, Any]:
         "places": None,
         "block": list(small.block),
         "norms": [_unit(small.row_norms), _unit(small.column_norms)],
-        "pooled": f"Each cell is the largest of {small.block[0]} × {small.block[1]}. "
-        "The margins are row and column norms. Drag over a part to see it closer.",
+        "pooled": f"Each cell is the largest of {small.block[0]} × {small.block[1]}.",
     }
 
 
@@ -183,8 +182,8 @@ def _plain(value: float) -> str:
     size = abs(value)
     if size and (size < 0.005 or size >= 1000):
         return _short(value)
-    text = f"{value:.2f}" if size < 10 else f"{value:.0f}"
-    return text.replace("-", "−").replace("0.", ".", 1) if size < 1 else text.replace("-", "−")
+    text = f"{value:.2f}" if size < 0.995 else f"{value:.1f}" if size < 10 else f"{value:.0f}"
+    return text.replace("-", "−").replace("0.", ".", 1) if size < 0.995 else text.replace("-", "−")
 
 
 def _short(value: float) -> str:

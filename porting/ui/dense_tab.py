@@ -16,7 +16,7 @@ from porting.errors import ArgumentError
 from porting.examples import EXAMPLES
 from porting.figures import scales
 from porting.figures.dense import layout_infos, output_infos, strip_info
-from porting.figures.matrix import tile
+from porting.figures.matrix import MatrixInfo, tile
 from porting.linear_source import matrices_of, read_linear
 from porting.paste import parse_matrix, parse_vector
 from porting.ui import lens
@@ -130,7 +130,12 @@ def view(case: DenseCase, given: Given) -> dict[str, Any]:
         lens.facts("facts", "In numbers", fact_rows(result)),
         lens.code("code", "This port", [("Flax Linen", dense_code.dense_program(solved, source))]),
     ]
-    return lens.column(result.verdict, blocks, to_query("dense", case), actions)
+    return lens.column(result.verdict, blocks, _link(case), actions)
+
+
+def _link(case: DenseCase) -> str | None:
+    """The query of this view; a file or a paste does not travel in a link."""
+    return to_query("dense", case) if case.source in ("random", "real") else None
 
 
 def fact_rows(result: DenseResult) -> list[tuple[str, str]]:
@@ -155,14 +160,19 @@ def fact_rows(result: DenseResult) -> list[tuple[str, str]]:
 
 def part(
     case: DenseCase, given: Given, key: str, rows: tuple[int, int], columns: tuple[int, int]
-) -> dict:
+) -> dict[str, Any]:
     """The tile of one big panel that a person zoomed into."""
-    _, result, _ = solve(case, given)
-    infos = [*layout_infos(result), *output_infos(result)]
-    chosen = next((info for info in infos if info.key == key), None)
-    if chosen is None:
-        raise ArgumentError(f"There is no picture named {key!r:.40}.")
-    return tile(chosen, rows, columns)
+    weight, _, _ = _weights(case, given)
+    kernel = PORTS[case.port].kernel
+    pictures = {"weight": weight, "needed": weight.T, "kernel": kernel and kernel(weight)}
+    values = pictures.get(key)
+    if values is None:
+        _, result, _ = solve(case, given)
+        found = {info.key: info for info in [*layout_infos(result), *output_infos(result)]}
+        if key not in found:
+            raise ArgumentError(f"There is no picture named {key!r:.40}.")
+        values = found[key].values if found[key].colour is None else found[key].colour
+    return tile(MatrixInfo(key, "", key, values, "", ""), rows, columns)
 
 
 @dataclass(frozen=True)

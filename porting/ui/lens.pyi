@@ -27,8 +27,6 @@ const show = () => { if (props.value && window.PortLens) window.PortLens.tile(pr
 watch('value', show);
 """
 
-from gradio.events import Dependency
-
 class Lens(gr.HTML):
     """The result column of a tab. Its value is what `column` returns."""
 
@@ -49,7 +47,6 @@ class Lens(gr.HTML):
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Tile(gr.HTML):
     """Carries one part of a big matrix to the lens of id `lens`, without redrawing the rest."""
@@ -73,7 +70,6 @@ class Tile(gr.HTML):
         from gradio.components import Timer
         from gradio.components.base import Component
 
-
 def column(
     verdict: Verdict | None,
     blocks: Sequence[dict[str, Any] | None],
@@ -88,11 +84,9 @@ def column(
         value["query"] = query
     return value
 
-
 def action(name: str, title: str, primary: bool = False) -> dict[str, Any]:
     """A button beside the verdict; it fires the lens event `act` with this name."""
     return {"name": name, "title": title, "primary": primary}
-
 
 def matrices(
     key: str,
@@ -118,11 +112,9 @@ def matrices(
         "layout": "strip" if strip else "row",
     }
 
-
 def facts(key: str, title: str, rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """A small table of names and numbers."""
     return {"kind": "facts", "id": key, "title": title, "rows": [list(r) for r in rows]}
-
 
 def table(
     key: str,
@@ -149,7 +141,6 @@ def table(
         "note": note,
     }
 
-
 def chart(key: str, title: str, figure: Any, height: int, note: str = "") -> dict[str, Any]:
     """Any other Plotly figure, as wide as the column."""
     figure.update_layout(template=None)
@@ -163,12 +154,10 @@ def chart(key: str, title: str, figure: Any, height: int, note: str = "") -> dic
         "note": note,
     }
 
-
 def code(key: str, title: str, tabs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Programs to copy, one a tab: (title, text)."""
     listed = [{"title": name, "text": text} for name, text in tabs]
     return {"kind": "code", "id": key, "title": title, "tabs": listed}
-
 
 def note(key: str, text: str) -> dict[str, Any]:
     """A paragraph."""
