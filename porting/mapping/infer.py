@@ -1,0 +1,164 @@
+"""`infer_mapping`: which source tensor becomes which target leaf, from names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AnyMapping
+from typing import Any
+
+from porting.leaves import ONLY, Leaf, weight_norm
+from porting.mapping.evidence import Relations, flatten_readings
+from porting.mapping.expand import expand
+from porting.mapping.layouts import Layout, rule_of
+from porting.mapping.match import Pair, assign
+from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
+from porting.mapping.scores import contradict, layouts_of, literal
+from porting.mapping.ties import tie_leaves, unused_keys
+from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units
+from porting.tree import leaves
+
+
+def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
+    """Map the leaves of `target` to the tensors of `source`, from names and shapes alone.
+
+    Values are never looked at. A layer is recognised by its leaves and its neighbours;
+    whether shapes happen to agree decides nothing. What cannot be told is marked
+    `confident=False`, with the alternatives.
+
+    Args:
+        source: a checkpoint (only its `.specs` are used), a state_dict or any mapping to
+            things with `.shape` and `.dtype`, or a Flax tree or module.
+        target: a Linen variables tree, an NNX module or (abstract) state, a flat mapping,
+            or the pair (linen_module, sample_input).
+        rules: a rules file (text or path) that overrules what it names.
+
+    Returns:
+        A `Mapping`: every target path is in `leaves` or in `unmapped`, every source key is
+        read by a leaf or in `unused`.
+
+    Raises:
+        ArgumentError: one side holds no parameters.
+        RuleError: the rules cannot be read.
+
+    >>> import numpy as np
+    >>> torch_side = {"q.weight": np.zeros((6, 6)), "q.bias": np.zeros(6)}
+    >>> flax_side = {"params": {"q": {"kernel": np.zeros((6, 6)), "bias": np.zeros(6)}}}
+    >>> mapping = infer_mapping(torch_side, flax_side)
+    >>> {path: str(leaf.rule) for path, leaf in mapping.leaves.items()}
+    {'params/q/kernel': 'o i -> i o', 'params/q/bias': 'a -> a'}
+    """
+    specs, ordered = source_specs(source)
+    goal = leaves(target)
+    if rules is not None:
+        from porting.mapping.rules import overrule
+
+        return overrule(rules, specs, goal, ordered, _infer)
+    return _infer(specs, goal, ordered)
+
+
+def source_specs(source: Any) -> tuple[dict[str, Any], bool]:
+    """key -> shape and dtype of a source, and whether the order of its keys is telling."""
+    if hasattr(source, "specs"):
+        return dict(source.specs), bool(getattr(source, "ordered", False))
+    specs = leaves(source)
+    plain = isinstance(source, AnyMapping)
+    dtypes = [str(spec.dtype) for spec in specs.values()]
+    return specs, plain and not looks_sorted(list(specs), dtypes)
+
+
+def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: bool) -> Mapping:
+    targets = units(goal, ordered=False)
+    kept = {key: spec for key, spec in specs.items() if not _left_out(key, spec, targets)}
+    sources = expand(units(kept, ordered), targets)
+    pairs = assign(sources, targets)
+    complete = len({id(p.target) for p in pairs}) == len(targets)
+    relations = Relations(pairs)
+    found: dict[str, MappedLeaf] = {}
+    for pair in pairs:
+        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, complete, sources)}
+    found |= tie_leaves(specs, sources, targets, found)
+    unmapped = {path: "nothing in the source fits its name and shape" for path in goal if path not in found}
+    ordered_leaves = {path: found[path] for path in goal if path in found}
+    return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
+
+
+def _left_out(key: str, spec: Any, targets: list[Unit]) -> bool:
+    """Whether a source tensor is a buffer that the target does not have."""
+    if buffer_reason(key, strict=True):
+        return True
+    if key.endswith("bias") and len(spec.shape) >= 3 and set(spec.shape[:-2]) == {1}:
+        return True
+    if not buffer_reason(key):
+        return False
+    unit = units({key: spec}, ordered=False)[0]
+    return not any(literal(unit.path, t.path) > 0.7 and t.size == unit.size for t in targets)
+
+
+def _leaves_of(
+    pair: Pair, relations: Relations, complete: bool, sources: list[Unit]
+) -> list[MappedLeaf]:
+    """The target leaves of one pair of layers."""
+    doubt = pair.source.note or _doubt(pair, complete)
+    rivals = {id(r): layouts_of(r, pair.target) or {} for r in pair.rivals}
+    made = []
+    for slot, fits in (layouts_of(pair.source, pair.target) or {}).items():
+        part, path = _part(pair.source, slot), pair.target.parts[slot].sources[0]
+        layout, others, why = relations.choose(pair, slot, fits)
+        flat = flatten_readings(pair, slot, layout, sources)
+        if flat:
+            layout, *others = flat
+            why = "it follows a flattened convolution, and the order of that flatten is the model's"
+        alternatives = [_leaf(path, pair.source, slot, other) for other in others]
+        for rival in pair.rivals:
+            options = rivals[id(rival)].get(slot)
+            if options and slot in rival.parts:
+                alternatives.append(_leaf(path, rival, slot, options[0]))
+        base = _leaf(path, pair.source, slot, layout)
+        because = "; ".join(text for text in (doubt, why) if text)
+        reason = because or _reason(pair, part)
+        made.append(
+            MappedLeaf(path, base.sources, base.rule, base.join, not because, reason,
+                       tuple(alternatives) if because else ())
+        )  # fmt: skip
+    return made
+
+
+def _part(unit: Unit, slot: str) -> Part:
+    return unit.parts[slot] if slot in unit.parts else unit.parts["v"]
+
+
+def _leaf(path: str, unit: Unit, slot: str, layout: Layout) -> Leaf:
+    part = _part(unit, slot)
+    rule = rule_of(layout, part.pick)
+    if slot == "w" and "w" not in unit.parts:
+        size = unit.parts["g"]
+        dim = next((i for i, n in enumerate(size.shape) if n > 1), 0)
+        return Leaf(path, (*size.sources, *part.sources), rule, weight_norm(dim))
+    return Leaf(path, part.sources, rule, part.join)
+
+
+def _doubt(pair: Pair, complete: bool) -> str:
+    """Why the pair is a question, "" where it is an answer."""
+    if pair.rivals:
+        names = ", ".join(str(rival) for rival in pair.rivals[:4])
+        return f"{pair.source} fits, and so does {names}: nothing tells them apart"
+    if pair.margin < 0.4:
+        return f"{pair.source} fits another place as well"
+    if contradict(pair.source, pair.target):
+        return f"the names contradict each other: {pair.source} and {pair.target}"
+    named = literal(pair.source.path, pair.target.path) >= 0.3
+    same = pair.source.role and pair.source.role == pair.target.role
+    if not (complete or named or same):
+        return f"only its shape speaks for {pair.source}"
+    return ""
+
+
+def _reason(pair: Pair, part: Part) -> str:
+    """What speaks for a sure pair, in a sentence."""
+    if literal(pair.source.path, pair.target.path) >= 0.9:
+        return f"The names agree: {pair.source}."
+    if pair.source.role and pair.source.role == pair.target.role:
+        return f"Both names say the same layer ({pair.source.role}): {pair.source}."
+    return f"Place, shape and neighbours leave only {pair.source}."
+
+
+__all__ = ["NO_PLACE", "ONLY", "infer_mapping", "source_specs"]

@@ -1,0 +1,172 @@
+"""The assignment of source layers to target layers, and how sure it is.
+
+Layers are compared only where their lists agree. Within each group of layers that could
+stand for one another the best assignment is taken as a whole, and then every exchange is
+tried: an exchange that costs next to nothing is a question, not an answer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from porting.mapping.lists import Alignment
+from porting.mapping.names import natural
+from porting.mapping.scores import Scorer, number_words
+from porting.mapping.units import Unit
+
+SURE = 0.4  #: an exchange that costs less leaves the question open
+ORDER = 2.0  #: what agreement in order is worth
+CONVENTION = {
+    name: i
+    for i, name in enumerate(
+        ("tok", "pos", "type", "norm1", "qkv", "q", "k", "v", "o", "norm3", "norm2", "gate", "up",
+         "down")
+    )
+}  # fmt: skip
+
+
+@dataclass
+class Pair:
+    """A source layer and the target layer that it becomes.
+
+    Attributes:
+        score: evidence for the pair.
+        margin: what the cheapest exchange costs.
+        rivals: the source layers that could stand here instead.
+    """
+
+    source: Unit
+    target: Unit
+    score: float
+    margin: float = float("inf")
+    rivals: list[Unit] = field(default_factory=list)
+    ordered: bool = False
+
+
+def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
+    """The best pairs of layers, each with its margin."""
+    scorer = Scorer(sources, targets)
+    alignment = Alignment(sources, targets)
+    scores = _scores(sources, targets, scorer, alignment)
+    pairs = [p for group in _groups(scores) for p in _solve(group, sources, targets, scores)]
+    _weigh(pairs, sources, targets, scores)
+    return pairs
+
+
+def _scores(sources, targets, scorer, alignment) -> dict[tuple[int, int], float]:
+    """(source index, target index) -> score of all pairs that are possible."""
+    buckets: dict[tuple, list[int]] = defaultdict(list)
+    for i, unit in enumerate(sources):
+        buckets[unit.size, alignment.place(unit.path, "source")].append(i)
+    found = {}
+    for j, unit in enumerate(targets):
+        for i in buckets[unit.size, alignment.place(unit.path, "target")]:
+            score = scorer(sources[i], unit)
+            if score is not None:
+                found[i, j] = score
+    return found
+
+
+def _groups(scores: dict[tuple[int, int], float]) -> list[list[tuple[int, int]]]:
+    """Connected components of the pairs."""
+    parent: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def root(node: tuple[str, int]) -> tuple[str, int]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for i, j in scores:
+        parent[root(("s", i))] = root(("t", j))
+    groups: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for i, j in scores:
+        groups[root(("s", i))].append((i, j))
+    return list(groups.values())
+
+
+def _solve(group, sources, targets, scores) -> list[Pair]:
+    """The assignment of one component; equal scores follow the order on both sides."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    rows = sorted({i for i, _ in group}, key=lambda i: _rank(sources[i]))
+    cols = sorted({j for _, j in group}, key=lambda j: natural(str(targets[j])))
+    gain = np.full((len(rows), len(cols)), -1e3)
+    row_of = {i: r for r, i in enumerate(rows)}
+    col_of = {j: c for c, j in enumerate(cols)}
+    for i, j in group:
+        r, c = row_of[i], col_of[j]
+        drift = r / len(rows) - c / len(cols)
+        gain[r, c] = scores[i, j] - 1e-3 * drift * drift
+    picked = zip(*linear_sum_assignment(-gain), strict=True)
+    return [
+        Pair(sources[rows[r]], targets[cols[c]], scores[rows[r], cols[c]])
+        for r, c in picked
+        if gain[r, c] > -100
+    ]
+
+
+def _rank(unit: Unit) -> tuple:
+    """Where a source layer stands: as defined, else by number, convention and name."""
+    if unit.order >= 0:
+        return (unit.order,)
+    path = [(natural(name), "") for name in unit.path[:-1]]
+    return (-1, len(unit.path) and path, CONVENTION.get(unit.role, 99), natural(str(unit)))
+
+
+def _weigh(pairs: list[Pair], sources, targets, scores) -> None:
+    """Try every exchange and note what the cheapest costs."""
+    s_of = {id(unit): i for i, unit in enumerate(sources)}
+    t_of = {id(unit): j for j, unit in enumerate(targets)}
+    by_source = {s_of[id(p.source)]: p for p in pairs}
+    by_target = {t_of[id(p.target)]: p for p in pairs}
+    for (i, j), score in scores.items():
+        mine, holder = by_source.get(i), by_target.get(j)
+        if holder is not None and mine is holder:
+            continue
+        if mine is None and holder is None:
+            continue
+        if holder is None:
+            _note(mine, mine.score - score, None)
+        elif mine is None:
+            _note(holder, holder.score - score, sources[i])
+        else:
+            back = (s_of[id(holder.source)], t_of[id(mine.target)])
+            if back in scores:
+                cost = mine.score + holder.score - score - scores[back]
+                cost += ORDER * _order(holder, mine)
+                _note(holder, cost, sources[i])
+                _note(mine, cost, holder.source)
+            else:
+                _note(holder, mine.score + holder.score - score + 1.0, sources[i])
+
+
+def _note(pair: Pair, cost: float, rival: Unit | None) -> None:
+    if cost < SURE and rival is not None and rival not in pair.rivals:
+        pair.rivals.append(rival)
+    pair.margin = min(pair.margin, cost)
+
+
+def _order(one: Pair, other: Pair) -> int:
+    """1 where both sides order the two alike, -1 where they do not, 0 where one is silent."""
+    source, target = _before(one.source, other.source), _before(one.target, other.target)
+    return 0 if source is None or target is None else 1 if source == target else -1
+
+
+def _before(a: Unit, b: Unit) -> bool | None:
+    """Whether `a` comes before `b`, `None` where nothing says so."""
+    for x, y in zip(a.path, b.path, strict=False):
+        if x != y:
+            m, n = number_words(x), number_words(y)
+            if m and n and m[0] == n[0]:
+                return m[1] < n[1]
+            break
+    if a.order >= 0 and b.order >= 0 and a.order != b.order:
+        defined = a.order < b.order
+        ranks = CONVENTION.get(a.role), CONVENTION.get(b.role)
+        agrees = None in ranks or a.path[:-1] != b.path[:-1] or (ranks[0] < ranks[1]) == defined
+        return defined if agrees else None
+    return None

@@ -1,0 +1,119 @@
+"""Tied weights, and why a source key is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AnyMapping
+from typing import Any
+
+from porting.mapping.layouts import candidates, rule_of
+from porting.mapping.names import components, role, words
+from porting.mapping.result import NO_PLACE, MappedLeaf
+from porting.mapping.scores import EMBEDS, literal
+from porting.mapping.units import Part, Unit, buffer_reason
+
+HEADS = frozenset({"head", "decoder", "logits", "unembed"})
+
+
+def tie_leaves(
+    specs: AnyMapping[str, Any],
+    sources: list[Unit],
+    targets: list[Unit],
+    found: AnyMapping[str, MappedLeaf],
+) -> dict[str, MappedLeaf]:
+    """Leaves that no tensor is left for: a head tied to the token table, or a lone bias."""
+    made: dict[str, MappedLeaf] = {}
+    read = {key for leaf in found.values() for key in leaf.sources}
+    for target in targets:
+        for slot, leaf in target.parts.items():
+            path = leaf.sources[0]
+            if path in found:
+                continue
+            namesake = _namesake(target, slot, leaf, sources, read)
+            tied = namesake or (slot == "w" and _tied(target, leaf, sources, found))
+            if tied:
+                made[path] = tied
+    return made
+
+
+def _namesake(
+    target: Unit, slot: str, leaf: Part, sources: list[Unit], read: set[str]
+) -> MappedLeaf | None:
+    """An unread tensor of the same name, whose layer is otherwise incomplete."""
+    for unit in sources:
+        part = unit.parts.get(slot)
+        if part is None or part.sources[0] in read or literal(unit.path, target.path) < 0.9:
+            continue
+        fits = candidates(part, leaf, target.role)
+        if fits:
+            rule = rule_of(fits[0], part.pick)
+            return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, True,
+                              f"The names agree: {unit}.")  # fmt: skip
+    return None
+
+
+def _tied(
+    target: Unit, leaf: Part, sources: list[Unit], found: AnyMapping[str, MappedLeaf]
+) -> MappedLeaf | None:
+    """The token table again, as a head or as another module's table."""
+    tables = [
+        unit
+        for unit in sources
+        if "w" in unit.parts and len(unit.parts["w"].shape) == 2
+        and (unit.role == "tok" or _fills_a_table(unit, found))
+        and unit.role not in EMBEDS - {"tok"}
+    ]  # fmt: skip
+    for unit in tables:
+        part = unit.parts["w"]
+        fits = candidates(part, leaf, target.role)
+        if fits:
+            named = target.role in ("head", "tok") or HEADS & target.words
+            rule = rule_of(fits[0], part.pick)
+            why = f"The source has no tensor for it; it is tied to {unit}"
+            sure = bool(named) and len({t.parts["w"].shape for t in tables if t is unit}) == 1
+            return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, sure,
+                              f"{why}." if sure else f"{why}, if it is the head")  # fmt: skip
+    return None
+
+
+def _fills_a_table(unit: Unit, found: AnyMapping[str, MappedLeaf]) -> bool:
+    keys = unit.parts["w"].sources
+    return any(
+        leaf.sources == keys and path.endswith("/embedding") for path, leaf in found.items()
+    )
+
+
+def unused_keys(
+    specs: AnyMapping[str, Any], found: AnyMapping[str, MappedLeaf]
+) -> dict[str, str]:
+    """Source keys that no leaf reads, each with the reason."""
+    read = {key for leaf in found.values() for key in leaf.sources}
+    return {key: _why(key, specs, read) for key in specs if key not in read}
+
+
+def _why(key: str, specs: AnyMapping[str, Any], read: set[str]) -> str:
+    reason = buffer_reason(key)
+    shape = tuple(specs[key].shape)
+    if not reason and key.endswith("bias") and len(shape) >= 3 and set(shape[:-2]) == {1}:
+        reason = "a buffer: a causal mask"
+    if reason:
+        return reason
+    twin = _twin(key, shape, specs, read)
+    return f"tied to {twin}" if twin else NO_PLACE
+
+
+def _twin(key: str, shape: tuple[int, ...], specs: AnyMapping[str, Any], read: set[str]) -> str:
+    """The tensor that is read and that this key is another name of, by convention."""
+    path = components(key)
+    *module, name = path
+    table = role(tuple(module)) in ("tok", "head") or HEADS & {w for c in path for w in words(c)}
+    if not table:
+        return ""
+    for other in read:
+        if tuple(specs[other].shape) != shape:
+            continue
+        owner = role(components(other)[:-1])
+        if name == "weight" and len(shape) == 2 and owner in ("tok", "head"):
+            return other
+        if name == "bias" and other.endswith("bias") and components(other)[:-1] == tuple(module[:-1]):
+            return other
+    return ""

@@ -1,0 +1,261 @@
+"""Leaves grouped into layers: a `Unit` is what moves together.
+
+A linear layer's weight and bias, a batch norm's four vectors, or one bare parameter. Both
+sides are brought into this form; what one side packs (q, k and v in one weight) or stacks
+(layers on a scanned axis) is expressed by the `Part` of a unit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from porting.leaves import ONLY, Join
+from porting.mapping.names import WRAPPERS, components, is_auto_numbered, natural, role, words
+
+#: leaf name -> slot of a layer
+SLOTS = {
+    "weight": "w", "kernel": "w", "scale": "w", "embedding": "w", "embeddings": "w", "w": "w",
+    "bias": "b", "b": "b", "running_mean": "mean", "running_var": "var", "mean": "mean",
+    "var": "var", "moving_mean": "mean", "moving_variance": "var", "weight_g": "g",
+    "weight_v": "v",
+}  # fmt: skip
+
+#: names of source tensors that are no parameters, and why they are left out
+BUFFERS = (
+    (r"(^|[./])num_batches_tracked$", "a step counter that Flax does not keep"),
+    (r"(^|[./])(position_ids|token_type_ids)$", "a buffer: a range that Flax makes itself"),
+    (r"(^|[./])(inv_freq|original_inv_freq|cos_cached|sin_cached|freqs_cis|rope_freqs)$",
+     "a buffer: rotary frequencies, computed from the configuration"),
+    (r"(^|[./])(masked_bias|causal_mask|attn_mask|mask_bias|bias_mask)$", "a buffer: a causal mask"),
+    (r"(^|[./])relative_position_index$", "a buffer: an index that Flax makes itself"),
+    (r"(^|[./])embed_positions[./]weights?$|(^|[./])embed_positions$|sinusoid\w*$",
+     "sinusoidal positions, computed by Flax"),
+    (r"(^|[./])final_logits_bias$", "a buffer of zeros that Flax does not keep"),
+    (r"(^|[./])(_float_tensor|dummy|version|_extra_state)$", "a marker that holds no weights"),
+)  # fmt: skip
+#: of these, the ones that are never a parameter, whatever the target holds
+NEVER = 2
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A part of one axis of a source tensor.
+
+    Attributes:
+        axis: which axis of the (joined) source.
+        index: which of `count` equal blocks; with `count` 0 the axis itself is indexed.
+        count: number of equal blocks.
+        start, stop: a range instead, where `stop` is not 0.
+        per_head: the blocks repeat inside every head (`(h qkv d)`), as in GPT-NeoX.
+    """
+
+    axis: int
+    index: int = 0
+    count: int = 0
+    start: int = 0
+    stop: int = 0
+    per_head: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One leaf of a unit.
+
+    Attributes:
+        sources: keys (of a source) or the one path (of a target).
+        shape: its shape; for a picked part, the shape of what is picked.
+        name: the name of the leaf (`weight`, `kernel`), which tells the convention.
+        join: how several sources become one array.
+        pick: what is taken of it.
+        lead: "l" or "p" where a join added a leading axis of layers or of parts.
+    """
+
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+    name: str
+    join: Join = ONLY
+    pick: Pick | None = None
+    lead: str = ""
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One layer: where it sits and what it holds.
+
+    Attributes:
+        path: components of its path, without wrappers, numbers standing alone.
+        parts: slot -> leaf.
+        order: its place in the source's definition, -1 where that is unknown.
+        bare: one parameter that belongs to no layer of its own (`cls_token`).
+        note: why the reading is doubtful, "" where it is not.
+    """
+
+    path: tuple[str, ...]
+    parts: Mapping[str, Part] = field(hash=False)
+    order: int = -1
+    bare: bool = False
+    note: str = ""
+    chain: frozenset[int] = field(default=frozenset(), hash=False)
+
+    @property
+    def count(self) -> int:
+        """Number of parameters."""
+        return sum(part.count for part in self.parts.values())
+
+    @property
+    def size(self) -> int:
+        """Elements of the leaf that identifies it: the weight, else the first."""
+        return (self.parts.get("w") or self.parts.get("v") or next(iter(self.parts.values()))).count
+
+    @property
+    def role(self) -> str:
+        return role(self.path)
+
+    @property
+    def words(self) -> frozenset[str]:
+        return frozenset(w for c in self.path for w in words(c) if not w.isdigit())
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        return words(next((c for c in reversed(self.path) if not c.isdigit()), ""))
+
+    @property
+    def is_norm(self) -> bool:
+        weight = self.parts.get("w")
+        return not self.bare and weight is not None and len(weight.shape) - bool(weight.lead) == 1
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+def buffer_reason(key: str, strict: bool = False) -> str:
+    """Why the tensor `key` is no parameter, "" if it may be one.
+
+    Args:
+        strict: only those that no target ever holds.
+
+    >>> buffer_reason("bn1.num_batches_tracked")
+    'a step counter that Flax does not keep'
+    """
+    table = BUFFERS[:1] if strict else BUFFERS
+    return next((why for pattern, why in table if re.search(pattern, key)), "")
+
+
+def units(leaves: Mapping[str, Any], ordered: bool) -> list[Unit]:
+    """Group leaves (path -> anything with `.shape`) into layers.
+
+    >>> import numpy as np
+    >>> found = units({"ln.weight": np.ones(3), "ln.bias": np.ones(3)}, ordered=True)
+    >>> [(str(u), sorted(u.parts)) for u in found]
+    [('ln', ['b', 'w'])]
+    """
+    grouped: dict[tuple[tuple[str, ...], bool], dict[str, Part]] = {}
+    keys = list(leaves)
+    present = set(keys)
+    for key in keys:
+        path, slot, name = _place(key, present)
+        shape = tuple(int(n) for n in leaves[key].shape)
+        bare = slot == "raw"
+        grouped.setdefault((path, bare), {})["w" if bare else slot] = Part((key,), shape, name)
+    ranked = {key: i for i, key in enumerate(keys)}
+    made = [
+        Unit(path, parts, ranked[next(iter(parts.values())).sources[0]] if ordered else -1, bare)
+        for (path, bare), parts in grouped.items()
+    ]
+    return with_chains(made)
+
+
+def with_chains(made: Iterable[Unit]) -> list[Unit]:
+    """The units, each knowing the sizes of the modules that it sits in.
+
+    A module is known by its number of parameters, which no renaming, rearranging, packing
+    or splitting changes.
+    """
+    made = list(made)
+    totals: dict[tuple[str, ...], int] = defaultdict(int)
+    for unit in made:
+        for depth in range(len(unit.path) + 1):
+            totals[unit.path[:depth]] += unit.count
+    return [
+        replace(u, chain=frozenset(totals[u.path[:d]] for d in range(len(u.path) + 1)))
+        for u in made
+    ]
+
+
+def _place(key: str, present: set[str]) -> tuple[tuple[str, ...], str, str]:
+    """Components of the layer, slot and leaf name of one key."""
+    parts = re.split(r"[./]", key)
+    while len(parts) > 1 and parts[0] in ("params", "batch_stats"):
+        parts = parts[1:]
+    if len(parts) > 3 and parts[-3] == "parametrizations":
+        slot = {"original0": "g", "original1": "v", "original": "w"}.get(parts[-1], "raw")
+        return _clean(parts[:-3]), slot, parts[-2] + "_" + slot
+    *parents, name = parts
+    lower = name.lower()
+    if lower in ("gamma", "beta"):
+        other = key[: -len(name)] + ("beta" if lower == "gamma" else "gamma")
+        if other in present:
+            return _clean(parents), "w" if lower == "gamma" else "b", "scale"
+    if lower in SLOTS:
+        return _clean(parents), SLOTS[lower], lower
+    split = re.match(r"(.+)_(weight|bias|kernel)$", name)
+    if split and any(f"{key[: -len(name)]}{split[1]}_{w}" in present for w in ("weight", "kernel")):
+        return _clean([*parents, split[1]]), SLOTS[split[2]], split[2]
+    return _clean(parts), "raw", name
+
+
+def _clean(parts: list[str]) -> tuple[str, ...]:
+    found = components(".".join(parts)) if parts else ()
+    return tuple(c for i, c in enumerate(found) if c not in WRAPPERS)
+
+
+def looks_sorted(keys: list[str], dtypes: list[str]) -> bool:
+    """Whether the order of the keys may be that of a file, which says nothing.
+
+    safetensors sorts by dtype, then by name; a tree of JAX sorts its keys. A definition
+    order keeps a module's keys together and its layers ascending.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key, dtype in zip(keys, dtypes, strict=True):
+        groups[dtype].append(key)
+    if all(g == sorted(g) or g == sorted(g, key=natural) for g in groups.values()):
+        return True
+    return not _in_blocks([components(key) for key in keys])
+
+
+def _in_blocks(paths: list[tuple[str, ...]]) -> bool:
+    """Whether every module's keys are contiguous and numbered children ascend."""
+    closed: set[tuple[str, ...]] = set()
+    last: dict[tuple[str, ...], int] = {}
+    previous: tuple[str, ...] = ()
+    for path in paths:
+        for depth in range(1, len(path)):
+            prefix = path[:depth]
+            if prefix in closed:
+                return False
+            if prefix[-1].isdigit():
+                if last.get(prefix[:-1], -1) > int(prefix[-1]):
+                    return False
+                last[prefix[:-1]] = int(prefix[-1])
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(previous, path)) if a != b),
+            min(len(previous), len(path)),
+        )
+        closed |= {previous[:depth] for depth in range(shared + 1, len(previous))}
+        previous = path
+    return True
+
+
+def auto_numbered(path: str) -> bool:
+    """Whether the last module of a target path has a name that Flax counted."""
+    parents = path.split("/")[:-1]
+    return bool(parents) and is_auto_numbered(parents[-1])
