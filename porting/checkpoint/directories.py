@@ -39,7 +39,7 @@ def weights_in(directory: Path) -> list[Path]:
     Raises:
         CheckpointError: neither is there, or several checkpoints are.
     """
-    names = sorted(entry.name for entry in os.scandir(directory) if not entry.name.startswith("."))
+    names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
     if any(mark in names for mark in _MARKS):
         return [directory]
     indices = [name for name in names if name.endswith(".safetensors.index.json")]
@@ -100,17 +100,18 @@ def _check_plain(directory: Path, name: str) -> int:
     """The bytes below `directory`, if all of it is plain files and folders."""
     size, count, folders = 0, 0, [directory]
     while folders:
-        for entry in os.scandir(folders.pop()):
-            count += 1
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
-            elif entry.is_file(follow_symlinks=False):
-                size += entry.stat(follow_symlinks=False).st_size
-            else:
-                raise CheckpointError(
-                    f"{name}: {quoted(entry.name)} inside it is a link or a device. Such a "
-                    "directory could show any file of this machine; copy the real files."
-                )
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    size += entry.stat(follow_symlinks=False).st_size
+                else:
+                    raise CheckpointError(
+                        f"{name}: {quoted(entry.name)} inside it is a link or a device. Such a "
+                        "directory could show any file of this machine; copy the real files."
+                    )
         if count > _FILES:
             raise LimitError(f"{name}: holds more than {_FILES:,} files, the limit.")
     return size

@@ -36,7 +36,10 @@ class MappedFile:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise CheckpointError(f"{self.name} is not a file. Choose a checkpoint file.")
+                raise CheckpointError(
+                    f"{self.name} is a directory, a pipe or a device, not a file. Choose a file; a "
+                    "directory is read on the command line only."
+                )
             self.size = status.st_size
             if not self.size:
                 raise CheckpointError(

@@ -134,9 +134,9 @@ class _Machine:
 
     def new_object(self) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
-        if not isinstance(arguments, tuple) or not isinstance(kind, Global):
+        if not isinstance(arguments, tuple) or not isinstance(kind, (Global, Unknown)):
             raise TypeError
-        self.push(Unknown(str(kind)))
+        self.push(Unknown(kind.name if isinstance(kind, Unknown) else str(kind)))
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]

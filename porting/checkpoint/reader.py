@@ -166,7 +166,7 @@ def open_checkpoint(
     """
     paths = _paths(path_or_paths, allow_directories)
     sharded.check_shards("This checkpoint", max(len(paths) - 1, 1))
-    if len(paths) == 1 and paths[0].is_dir():
+    if allow_directories and len(paths) == 1 and os.path.isdir(paths[0]):
         return Checkpoint((), paths, directories.read_orbax(paths[0], max_bytes))
     files: list[MappedFile] = []
     try:
@@ -188,7 +188,7 @@ def _paths(given: PathLike | Sequence[PathLike], allow_directories: bool) -> lis
     if not items or not all(isinstance(item, (str, os.PathLike)) for item in items):
         raise CheckpointError("No file was given. Pass the path of a checkpoint, or of its shards.")
     paths = [Path(item) for item in items]
-    if len(paths) == 1 and allow_directories and paths[0].is_dir():
+    if allow_directories and len(paths) == 1 and os.path.isdir(paths[0]):
         return directories.weights_in(paths[0])
     return paths
 

@@ -19,6 +19,7 @@ from porting.checkpoint.pickles import Unknown
 from porting.checkpoint.torch_calls import TensorRef, Unreadable
 from porting.errors import CheckpointError, LimitError, number_of
 
+_SPARE = 10_000  # values that are named twice, such as a dict shared by two others
 _Path = tuple[Any, ...]
 _Leaf = TensorRef | Unreadable
 
@@ -55,8 +56,16 @@ class _Found:
     others: list[_Path] = field(default_factory=list)
 
 
-def find_state_dict(file: str, root: Any) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
+def find_state_dict(
+    file: str, root: Any, length: int
+) -> tuple[dict[str, TensorRef], tuple[str, ...]]:
     """The weights in the value of a PyTorch file, by key, and notes on what was left out.
+
+    Args:
+        file: the file's name, for messages.
+        root: the value of its pickle.
+        length: bytes of that pickle. It has no more values than bytes, unless a few lists
+            that refer to one another stand for billions.
 
     Raises:
         CheckpointError: a whole module was pickled, there are no tensors, or one of them is
@@ -65,7 +74,7 @@ def find_state_dict(file: str, root: Any) -> tuple[dict[str, TensorRef], tuple[s
     """
     if isinstance(root, _Leaf):
         return {"tensor": _readable(file, "tensor", root)}, ()
-    found = _walk(file, root)
+    found = _walk(file, root, min(limits.PICKLE_OPCODES, length + _SPARE))
     prefix, chosen = _choose(found)
     if not chosen:
         raise _nothing(file, root, found)
@@ -88,14 +97,14 @@ def _readable(file: str, name: str, leaf: _Leaf) -> TensorRef:
 
 
 def _children(value: Any) -> Iterator[tuple[Any, Any]] | None:
-    if isinstance(value, Unknown) and not value.is_module:
+    if isinstance(value, Unknown) and value.items and not value.is_module:
         value = value.items
     if isinstance(value, dict):
         return iter(value.items())
     return iter(enumerate(value)) if isinstance(value, (list, tuple)) else None
 
 
-def _walk(file: str, root: Any) -> _Found:
+def _walk(file: str, root: Any, most: int) -> _Found:
     """Every tensor below `root`: without recursion, and with an end even in a loop."""
     found, visits = _Found(), 0
     path: list[Any] = []
@@ -103,9 +112,9 @@ def _walk(file: str, root: Any) -> _Found:
     while stack:
         for key, value in stack[-1]:
             visits += 1
-            if visits > limits.PICKLE_OPCODES or len(stack) > limits.DEPTH:
+            if visits > most or len(stack) > limits.DEPTH:
                 raise LimitError(
-                    f"{file}: its tables hold more than {limits.PICKLE_OPCODES:,} values or lie "
+                    f"{file}: its tables hold more than {most:,} values or lie "
                     f"more than {limits.DEPTH} deep, perhaps in a loop. Save the state_dict alone."
                 )
             if isinstance(value, _Leaf):
@@ -121,7 +130,7 @@ def _walk(file: str, root: Any) -> _Found:
                 break
             if isinstance(value, Unknown) and value.is_module:
                 found.modules.append(value)
-            found.others.append((*path, key)) if len(path) < 2 else None
+            found.others.append((*path, key)) if len(path) < 2 and isinstance(key, str) else None
         else:
             stack.pop()
             if path:

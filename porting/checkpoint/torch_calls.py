@@ -239,7 +239,7 @@ def storage(identifier: Any) -> Storage | Unknown:
     """
     parts = identifier if isinstance(identifier, tuple) else ()
     if parts[:1] == ("module",) and len(parts) > 1:
-        return Unknown(str(parts[1]), is_module=True)
+        return Unknown(str(parts[1]))  # the class of a module, with its source code
     if len(parts) not in (5, 6) or parts[0] != "storage" or not isinstance(parts[1], Global):
         raise CheckpointError(
             "its pickle refers to data in a way that PyTorch does not. Save it again."

@@ -65,7 +65,9 @@ def read_torch_zip(file: MappedFile, entries: Mapping[str, archive.Entry]) -> Co
     _check_byte_order(file, entries.get(f"{root}byteorder"))
     member = entries[pickles[0]]
     _check_pickle_size(file, member.size)
-    value, _ = read_pickle(file.name, archive.expanded(file, member, limits.PICKLE_BYTES), _HOOKS)
+    value, length = read_pickle(
+        file.name, archive.expanded(file, member, limits.PICKLE_BYTES), _HOOKS
+    )
 
     def span(key: str) -> _Span | None:
         entry = entries.get(f"{root}data/{key}")
@@ -76,7 +78,7 @@ def read_torch_zip(file: MappedFile, entries: Mapping[str, archive.Entry]) -> Co
             )
         return None if entry is None else (entry.start, entry.size)
 
-    return _contents(file, ZIP_FORMAT, value, span)
+    return _contents(file, ZIP_FORMAT, (value, length), span)
 
 
 def read_torch_legacy(file: MappedFile) -> Contents:
@@ -102,9 +104,11 @@ def read_torch_legacy(file: MappedFile) -> Contents:
             seen[found.key] = found
         return found
 
+    begin = position
     value, position = _next_pickle(file, position, replace(_HOOKS, persistent=persistent))
     keys, position = _next_pickle(file, position, _HOOKS)
-    return _contents(file, LEGACY_FORMAT, value, _legacy_spans(file, keys, seen, position).get)
+    spans = _legacy_spans(file, keys, seen, position)
+    return _contents(file, LEGACY_FORMAT, (value, position - begin), spans.get)
 
 
 def _legacy_spans(
@@ -172,9 +176,9 @@ class _Place:
 
 
 def _contents(
-    file: MappedFile, label: str, value: Any, span: Callable[[str], _Span | None]
+    file: MappedFile, label: str, pickled: tuple[Any, int], span: Callable[[str], _Span | None]
 ) -> Contents:
-    refs, notes = find_state_dict(file.name, value)
+    refs, notes = find_state_dict(file.name, *pickled)
     places = {name: _place(file, name, ref, span) for name, ref in refs.items()}
     first: dict[_Place, str] = {}
     aliases = {}
@@ -250,6 +254,9 @@ def _read(file: MappedFile, name: str, place: _Place) -> np.ndarray:
         return finished(file.name, name, np.zeros(place.shape, place.dtype))
     unit = place.dtype.itemsize
     last = sum((n - 1) * step for n, step in zip(place.shape, place.strides, strict=True))
-    flat = file.array(name, place.dtype, (last + 1,), place.start + place.offset * unit)
+    start = place.start + place.offset * unit
+    raw = file.array(name, np.dtype(np.uint8), ((last + 1) * unit,), start)
+    if start % unit:
+        raw = raw.copy()
     strides = [step * unit for step in place.strides]
-    return np.lib.stride_tricks.as_strided(flat, place.shape, strides, writeable=False)
+    return finished(file.name, name, np.ndarray(place.shape, place.dtype, raw, 0, strides))
