@@ -1,0 +1,21 @@
+"""Stages of a forward pass: recorded, stored, paired, judged, explained."""
+
+from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.judge import compare_traces
+from porting.trace.record_flax import record_linen, record_nnx
+from porting.trace.record_torch import record_torch
+from porting.trace.stages import Stage, Trace
+from porting.trace.store import load_trace
+
+__all__ = [
+    "Site",
+    "Stage",
+    "StageResult",
+    "Trace",
+    "TraceComparison",
+    "compare_traces",
+    "load_trace",
+    "record_linen",
+    "record_nnx",
+    "record_torch",
+]

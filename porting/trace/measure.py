@@ -1,0 +1,103 @@
+"""How far two stages are apart, in units of what rounding explains.
+
+Where both models were run in float64 as well, the error is the difference of the float64
+runs, and the noise is what float32 did to either; nothing is assumed. Otherwise a stated
+estimate stands in, which is wider, so that a right port is not accused.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from porting.compare import SHRINKS, UNIT_ROUNDOFF, compare
+
+U = UNIT_ROUNDOFF["float32"]
+FLOOR = 4 * U  #: noise, of the largest value, below which no stage is held to account
+HALF_KNOWN = 8  #: widening where only the reference has a float64 run
+ESTIMATE = (16, 4)  #: of U, once and for each layer before, where neither has one
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One array of the reference (aligned) and of the candidate, each in one or two precisions."""
+
+    wanted: np.ndarray
+    given: np.ndarray
+    wanted64: np.ndarray | None = None
+    given64: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An error beside its noise floor.
+
+    Attributes:
+        error: the largest absolute difference.
+        noise: what rounding explains of it.
+        scale: the largest absolute value of the reference.
+        basis: how the noise is known: `double`, `reference` or `estimate`; `exact` for
+            integers.
+    """
+
+    error: float
+    noise: float
+    scale: float
+    basis: str
+
+    @property
+    def ratio(self) -> float:
+        """error / noise: up to 1 is rounding."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.noise if self.noise else math.inf
+
+    @property
+    def parts(self) -> bool:
+        """Whether rounding does not explain the error (a NaN on one side only included)."""
+        return not self.ratio <= 1
+
+    @property
+    def same(self) -> bool:
+        """Whether there is no error, or float64 shrinks it as it shrinks rounding."""
+        return self.error == 0 or (self.basis == "double" and self.ratio * SHRINKS <= 1)
+
+
+def measure(pair: Pair, depth: int = 0) -> Measure:
+    """The error of a pair and its noise.
+
+    Args:
+        pair: arrays of one shape.
+        depth: layers before this one; used by the estimate only.
+
+    >>> x = np.float32([1, 2])
+    >>> m = measure(Pair(x, x + np.float32(1e-7)))
+    >>> m.basis, m.parts
+    ('estimate', False)
+    >>> measure(Pair(x, x + np.float32(1e-3))).parts
+    True
+    """
+    if pair.wanted.dtype.kind != "f" or pair.given.dtype.kind != "f":
+        error = _apart(pair.wanted.astype(np.float64), pair.given.astype(np.float64))
+        return Measure(error, 0.0, _scale(pair.wanted), "exact")
+    if pair.wanted64 is None:
+        scale, width = _scale(pair.wanted), max(pair.wanted.shape, default=1)
+        noise = U * scale * (ESTIMATE[0] + ESTIMATE[1] * depth + math.sqrt(width))
+        return Measure(_apart(pair.wanted, pair.given), noise, scale, "estimate")
+    scale = _scale(pair.wanted64)
+    noise = max(_apart(pair.wanted64, pair.wanted), FLOOR * scale)
+    if pair.given64 is None:
+        return Measure(_apart(pair.wanted64, pair.given), HALF_KNOWN * noise, scale, "reference")
+    noise = max(noise, _apart(pair.given64, pair.given))
+    return Measure(_apart(pair.wanted64, pair.given64), noise, scale, "double")
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    return compare(a, b, np.zeros(())).largest
+
+
+def _scale(array: np.ndarray) -> float:
+    finite = np.abs(np.asarray(array, np.float64))
+    return float(np.max(finite[np.isfinite(finite)], initial=0.0))

@@ -1,0 +1,242 @@
+"""Record Flax models: Linen by method interception, NNX by wrapping `__call__`.
+
+Both run eagerly, in full float32 matrix precision, so that an accelerator's shortened
+products are not taken for faults. What runs inside `jit`, `scan` or `remat` holds no values
+and leaves no stages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from porting.errors import ArgumentError
+from porting.trace.stages import Stage, Trace
+from porting.trace.tape import Tape, joined, walk
+from porting.tree import flatten, nnx_variables
+
+if TYPE_CHECKING:
+    from flax import linen, nnx
+
+Run = Callable[[Tape, bool], None]
+_WRAPPING = threading.Lock()  #: one recording of NNX modules at a time: it touches their classes
+
+
+def record_linen(
+    module: linen.Module | Callable[..., Any],
+    variables: Mapping[str, Any] | None,
+    *inputs: Any,
+    double: bool = False,
+    **kw: Any,
+) -> Trace:
+    """The stages of `module.apply(variables, *inputs, **kw)`.
+
+    Args:
+        module: a Linen module; or, with `variables=None`, a function that applies one (the
+            wrapper classes of transformers, a training step). A function runs as it is: for
+            a noise floor it must take float64 itself, so `double` is refused.
+        variables: the collections, `{"params": …}`.
+        inputs: arrays, as `kw`; `rngs`, `method` and `mutable` go to `apply` (without
+            `mutable`, all collections but the parameters may be written; nothing is kept).
+        double: also run in float64, which gives the noise floor. A `dtype` of float32 that a
+            module was built with gives way to float64 in that run.
+
+    Raises:
+        ArgumentError: `module` has no `apply`, or `double` comes with a function.
+
+    >>> from flax import linen
+    >>> x = np.ones((2, 3), np.float32)
+    >>> variables = linen.Dense(5).init(__import__("jax").random.key(0), x)
+    >>> record_linen(linen.Dense(5), variables, x)["(model)"].shape
+    (2, 5)
+    """
+    if variables is None and (double or not callable(module)):
+        raise ArgumentError(
+            "Without variables, record_linen calls a function as it is and cannot widen it. "
+            "Pass the module with its variables, or double=False."
+        )
+    if variables is not None and not hasattr(module, "apply"):
+        raise ArgumentError(
+            f"A {type(module).__name__} has no apply. Pass the Linen module and its variables "
+            "(of a transformers model: model.module and {'params': model.params})."
+        )
+
+    def run(tape: Tape, is_double: bool) -> None:
+        from flax import linen
+
+        with linen.intercept_methods(functools.partial(_intercept, tape, is_double)):
+            if variables is None:
+                module(*inputs, **kw)
+            else:
+                state, args, named = _on_device((dict(variables), inputs, kw), is_double)
+                written = [name for name in state if name != "params"]
+                module.apply(state, *args, **{"mutable": written, **named})
+
+    return _trace("linen", run, {} if variables is None else flatten(variables), double)
+
+
+def _intercept(tape: Tape, double: bool, proceed: Any, args: tuple, kwargs: dict, at: Any) -> Any:
+    module, method = at.module, at.method_name
+    if method not in ("__call__", "attend") or tape.is_inside(module):
+        return proceed(*args, **kwargs)
+    if double:
+        _widen(module)
+    path = "/".join((*module.path, *(() if method == "__call__" else (method,))))
+    return _on_tape(tape, path, module, proceed, args, kwargs)
+
+
+def _on_tape(tape: Tape, path: str, owner: Any, call: Any, args: tuple, kwargs: dict) -> Any:
+    args, kwargs = tape.enter(path, owner, args, kwargs)
+    try:
+        output = call(*args, **kwargs)
+    except BaseException:
+        tape.drop()
+        raise
+    return tape.leave(output)
+
+
+def record_nnx(module: nnx.Module, *inputs: Any, double: bool = False, **kw: Any) -> Trace:
+    """The stages of `module(*inputs, **kw)`; works on any NNX module, unchanged.
+
+    The `__call__` of the classes of its submodules is wrapped for the time of the call, and
+    a clone of the module runs, so its statistics and random streams stay as they are.
+
+    Args:
+        module: the module, in the mode in which it is to be judged (mostly `eval()`).
+        inputs: arrays, as `kw`.
+        double: also run a float64 clone, which gives the noise floor.
+
+    Raises:
+        ArgumentError: `module` is not an NNX module.
+
+    >>> from flax import nnx
+    >>> linear = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
+    >>> record_nnx(linear, np.ones((2, 3), np.float32))["(model)"].shape
+    (2, 5)
+    """
+    from flax import nnx
+
+    if not isinstance(module, nnx.Module):
+        raise ArgumentError(f"A {type(module).__name__} is not an nnx.Module. Pass the model.")
+
+    def run(tape: Tape, is_double: bool) -> None:
+        clone = nnx.clone(module)
+        if is_double:
+            _widen_nnx(clone)
+        paths = {id(m): "/".join(map(str, path)) for path, m in nnx.iter_modules(clone)}
+        args, named = _on_device((inputs, kw), is_double)
+        with _wrapped({type(m) for _, m in nnx.iter_modules(clone)}, paths, tape):
+            clone(*args, **named)
+
+    leaves = {path: variable.get_value() for path, variable in nnx_variables(module).items()}
+    return _trace("nnx", run, leaves, double)
+
+
+@contextlib.contextmanager
+def _wrapped(classes: set[type], paths: Mapping[int, str], tape: Tape) -> Iterator[None]:
+    """`__call__` of `classes` writing on the tape, for the modules in `paths` in this thread."""
+    thread = threading.get_ident()
+
+    def wrap(call: Any) -> Any:
+        @functools.wraps(call)
+        def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
+            known = id(self) in paths and threading.get_ident() == thread
+            if not known or tape.is_inside(self):
+                return call(self, *args, **kwargs)
+            bound = functools.partial(call, self)
+            return _on_tape(tape, paths[id(self)], self, bound, args, kwargs)
+
+        return recorded
+
+    with _WRAPPING:
+        own = {c: c.__dict__.get("__call__") for c in classes if hasattr(c, "__call__")}  # noqa: B004
+        wrappers = {c: wrap(c.__call__) for c in own}
+        try:
+            for c, wrapper in wrappers.items():
+                c.__call__ = wrapper  # type: ignore[attr-defined]
+            yield
+        finally:
+            for c, call in own.items():
+                if call is not None:
+                    c.__call__ = call  # type: ignore[attr-defined]
+                elif "__call__" in c.__dict__:
+                    del c.__call__
+
+
+def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) -> Trace:
+    def once(forced: Mapping[str, Stage], is_double: bool) -> list[Stage]:
+        import jax
+
+        tape = Tape(functools.partial(_to_numpy, double=is_double), _to_jax, forced, is_double)
+        with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):
+            run(tape, is_double)
+        return tape.stages
+
+    def replay(forced: Mapping[str, Stage]) -> Trace:
+        wide = double and (not forced or any(stage.outputs64 for stage in forced.values()))
+        stages = joined(once(forced, False), once(forced, True) if wide else [])
+        return Trace(framework, stages, leaves)
+
+    return Trace(framework, replay({}).stages, leaves, replay)
+
+
+def _widen(module: Any) -> None:
+    """Let a module that was built for float32 compute in float64 (it is Flax's own copy)."""
+    with contextlib.suppress(TypeError):
+        if np.dtype(getattr(module, "dtype", None) or "V") == np.float32:
+            object.__setattr__(module, "dtype", np.float64)
+
+
+def _widen_nnx(module: nnx.Module) -> None:
+    import jax.numpy as jnp
+    from flax import nnx
+
+    for _, part in nnx.iter_modules(module):
+        _widen(part)
+    for variable in nnx_variables(module).values():
+        value = variable.get_value()
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            variable.set_value(jnp.asarray(value, jnp.float64))
+
+
+def _on_device(tree: Any, double: bool) -> Any:
+    import jax.numpy as jnp
+
+    def move(name: str, array: Any) -> Any:
+        if jnp.issubdtype(array.dtype, jnp.floating) and double:
+            return jnp.asarray(array, jnp.float64)
+        return array if hasattr(array, "at") else _from_numpy(np.asarray(array))
+
+    return walk(tree, move)
+
+
+def _from_numpy(array: np.ndarray) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    wide = array.dtype.kind in "iuf" and array.dtype.itemsize == 8
+    if wide and not jax.config.jax_enable_x64:
+        array = array.astype(f"{array.dtype.kind}4")
+    return jnp.asarray(array)
+
+
+def _to_numpy(array: Any, double: bool) -> np.ndarray | None:
+    import jax
+    import jax.numpy as jnp
+
+    if isinstance(array, jax.core.Tracer) or jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return None
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    dtype = (np.float64 if double else np.float32) if floating else None
+    return np.array(array, dtype=dtype, order="C")
+
+
+def _to_jax(array: np.ndarray, like: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.asarray(array.astype(like.dtype) if array.dtype != like.dtype else array)
