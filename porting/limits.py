@@ -22,6 +22,7 @@ FILE_BYTES = 512 * 2**20  #: a checkpoint in the app, expanded; the command line
 HEADER_BYTES = 4 * 2**20  #: the header of a safetensors file
 PICKLE_BYTES = 8 * 2**20  #: the pickle inside a PyTorch file
 PICKLE_OPCODES = 500_000  #: its opcodes
+PICKLE_NAMES = 2_000  #: the classes and functions that it names
 TENSORS = 20_000  #: tensors of one checkpoint
 RANK = 8  #: axes of one tensor
 NAME_CHARACTERS = 512  #: length of a tensor's name

@@ -63,6 +63,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ArgumentError(f"{path}: {parent} is both a leaf and a branch.")
+        if name in node:
+            raise ArgumentError(f"{path}: {name} is both a leaf and a branch.")
         node[name] = leaf
     return tree
 

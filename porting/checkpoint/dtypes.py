@@ -25,13 +25,14 @@ _EXTENDED = (
     "int2",
     "uint2",
 )
-_PLAIN = (
+#: NumPy's own types of numbers.
+PLAIN = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
 
 #: NumPy's and ml_dtypes' own names: what Flax writes, and all that a checkpoint may hold.
-BY_NAME: dict[str, np.dtype] = {name: np.dtype(name) for name in _PLAIN} | {
+BY_NAME: dict[str, np.dtype] = {name: np.dtype(name) for name in PLAIN} | {
     name: np.dtype(getattr(ml_dtypes, name)) for name in _EXTENDED
 }
 

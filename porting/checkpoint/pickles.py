@@ -13,7 +13,7 @@ from __future__ import annotations
 import pickletools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from porting import limits
@@ -21,7 +21,7 @@ from porting.checkpoint.contents import quoted
 from porting.errors import CheckpointError, LimitError, PortingError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Global:
     """A name that the pickle refers to, never resolved."""
 
@@ -32,7 +32,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Unknown:
     """An object of a class that this reader does not know.
 
@@ -42,8 +42,8 @@ class Unknown:
         is_module: whether its attributes are those of a `torch.nn.Module`.
     """
 
-    name: str
-    items: dict[Any, Any] = field(default_factory=dict)
+    name: str | Global
+    items: dict[Any, Any] | None = None
     is_module: bool = False
 
 
@@ -70,6 +70,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.names = 0
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -94,6 +95,7 @@ class _Machine:
             raise IndexError
         target = self.stack[-1]
         if isinstance(target, Unknown):
+            target.items = target.items or {}
             target = target.items
         if not isinstance(target, dict):
             raise TypeError
@@ -118,6 +120,12 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError
+        self.names += 1
+        if self.names > limits.PICKLE_NAMES:
+            raise LimitError(
+                f"its pickle names more than {limits.PICKLE_NAMES:,} classes, the limit. Save the "
+                "state_dict alone, as safetensors."
+            )
         found = Global(module, name)
         self.hooks.check(found)
         self.push(found)
@@ -136,7 +144,7 @@ class _Machine:
         arguments, kind = self.stack.pop(), self.stack.pop()
         if not isinstance(arguments, tuple) or not isinstance(kind, (Global, Unknown)):
             raise TypeError
-        self.push(Unknown(kind.name if isinstance(kind, Unknown) else str(kind)))
+        self.push(Unknown(kind.name if isinstance(kind, Unknown) else kind))
 
     def build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]

@@ -82,16 +82,17 @@ def save_params(
         raise CheckpointError(f"{target.name} exists. Choose another directory, or remove it.")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        writer.write(part, arrays, metadata or {})
-        _compare(target.name, part, arrays)
-        os.replace(part, target)
+        part.mkdir()
+        writer.write(part / target.name, arrays, metadata or {})
+        _compare(part / target.name, arrays)
+        os.replace(part / target.name, target)
     except OSError as error:
         raise CheckpointError(
             f"{target.name} cannot be written: {error.strerror or error}. Choose another folder, "
             "or make room."
         ) from None
     finally:
-        _remove(part)
+        shutil.rmtree(part, ignore_errors=True)
     nbytes = sum(array.nbytes for array in arrays.values())
     return SaveReport(target, writer.format, len(arrays), nbytes)
 
@@ -116,24 +117,24 @@ def _arrays(file: str, variables: Any, writer: Writer) -> dict[str, np.ndarray]:
     for key, leaf in flat.items():
         check_name(file, key)
         check_shape(file, key, map(int, leaf.shape))
-        if getattr(leaf, "dtype", None) not in writer.dtypes:
+        dtype = leaf.dtype.newbyteorder("=") if isinstance(leaf.dtype, np.dtype) else None
+        if dtype not in writer.dtypes:
             raise CheckpointError(
                 f"{file}: {quoted(key)} has the type {leaf.dtype}, which {writer.format} cannot "
-                "name. Save it as .safetensors or .msgpack, or cast it first."
+                "name. Choose another format, or cast it first."
             )
         # np.ascontiguousarray would turn a 0-d array into shape (1,).
-        array = np.asarray(leaf, order="C")
-        arrays[key] = array.astype(array.dtype.newbyteorder("="), copy=False)
+        arrays[key] = np.asarray(leaf, dtype, order="C")
     return arrays
 
 
-def _compare(file: str, written: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _compare(written: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with open_checkpoint(written, allow_directories=True) as checkpoint:
         wrong = sorted(checkpoint.specs.keys() ^ arrays.keys())
         wrong += [key for key in arrays if key not in wrong and not _same(checkpoint, key, arrays)]
     if wrong:
         raise CheckpointError(
-            f"{file} was not saved: read back, {number_of(len(wrong), 'leaf')} differ from what "
+            f"{written.name} was not saved: read back, {number_of(len(wrong), 'leaf')} differ from what "
             f"was written, the first {quoted(wrong[0])}. Nothing was kept; choose another format."
         )
 
@@ -143,9 +144,3 @@ def _same(checkpoint: Mapping[str, np.ndarray], key: str, arrays: Mapping[str, n
     if back.dtype != array.dtype or back.shape != array.shape:
         return False
     return np.array_equal(back.reshape(-1).view(np.uint8), array.reshape(-1).view(np.uint8))
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
-    part.unlink(missing_ok=True) if part.is_file() else None

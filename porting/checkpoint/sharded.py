@@ -94,7 +94,11 @@ def merge(
             f"{where}. The shards are of another checkpoint, or one is missing."
         )
     extra = [key for key in tensors if index is not None and key not in index]
-    notes = (f"{number_of(len(extra), 'tensor')} not in the index: {quoted(extra[0])}.",) * bool(
-        extra
+    notes = (
+        [f"{number_of(len(extra), 'tensor')} not in the index: {quoted(extra[0])}."]
+        if extra
+        else []
     )
-    return Contents("safetensors, sharded", tensors, ordered=False, metadata=metadata, notes=notes)
+    return Contents(
+        "safetensors, sharded", tensors, ordered=False, metadata=metadata, notes=tuple(notes)
+    )

@@ -168,7 +168,7 @@ def call(name: Global, arguments: tuple[Any, ...]) -> Any:
     closed = name.module.split(".")[0] in _CLOSED
     if closed and (name.module, name.name) not in _CLOSED_DATA:
         raise _runs_code(name)
-    return Unknown(str(name))
+    return Unknown(name)
 
 
 def _runs_code(name: Global) -> CheckpointError:
@@ -239,7 +239,9 @@ def storage(identifier: Any) -> Storage | Unknown:
     """
     parts = identifier if isinstance(identifier, tuple) else ()
     if parts[:1] == ("module",) and len(parts) > 1:
-        return Unknown(str(parts[1]))  # the class of a module, with its source code
+        return Unknown(
+            parts[1] if isinstance(parts[1], Global) else "module"
+        )  # the class of a module, with its source code
     if len(parts) not in (5, 6) or parts[0] != "storage" or not isinstance(parts[1], Global):
         raise CheckpointError(
             "its pickle refers to data in a way that PyTorch does not. Save it again."

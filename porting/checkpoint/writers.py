@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from porting.checkpoint.dtypes import BY_NAME, SAFETENSORS
+from porting.checkpoint.dtypes import BY_NAME, PLAIN, SAFETENSORS
 from porting.errors import CheckpointError
 from porting.tree import unflatten
 
 Arrays = Mapping[str, np.ndarray]
 _TO_SAFETENSORS = {dtype: name for name, dtype in SAFETENSORS.items() if name != "F4"}
-_TO_NUMPY = frozenset(d for d in BY_NAME.values() if d.isbuiltin == 1) | {BY_NAME["bfloat16"]}
+_BFLOAT16 = BY_NAME["bfloat16"]
+_TO_NUMPY = frozenset(BY_NAME[name] for name in PLAIN) | {_BFLOAT16}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _write_safetensors(path: Path, arrays: Arrays, metadata: Mapping[str, str]) 
 def _write_npz(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
     with path.open("xb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for key, array in arrays.items():
-            plain = array if array.dtype.isbuiltin == 1 else array.view("V2")  # bfloat16
+            plain = array.view("V2") if array.dtype == _BFLOAT16 else array
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, plain, allow_pickle=False)
 
