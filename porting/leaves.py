@@ -29,12 +29,15 @@ class Join:
         forward: source arrays -> one array.
         backward: that array and the shapes of the sources -> source arrays.
         loses: what cannot be had back, or "" when nothing is lost.
+        constant: the array depends on the shapes of the sources only, so going back it is
+            checked and gives nothing.
     """
 
     name: str
     forward: Callable[[Arrays], np.ndarray]
     backward: Callable[[np.ndarray, Shapes], Arrays]
     loses: str = ""
+    constant: bool = False
 
 
 def _split(array: np.ndarray, shapes: Shapes) -> Arrays:
@@ -54,6 +57,13 @@ ONE_PLUS = Join(
     lambda arrays: arrays[0] + arrays[0].dtype.type(1),
     lambda array, _: [array - array.dtype.type(1)],
     "1 + w rounds away the last bits of a small w",
+)
+#: A bias that Flax always has, where the source has none: one zero for each row of the source.
+ZEROS = Join(
+    "zeros",
+    lambda arrays: np.zeros(arrays[0].shape[:1], arrays[0].dtype),
+    lambda array, _: [],
+    constant=True,
 )
 
 
@@ -87,18 +97,47 @@ def weight_norm(dim: int | None) -> Join:
     return Join(f"weight_norm:{dim}", fuse, part, "the length of v is gone once g and v are fused")
 
 
+def spectral_norm(dim: int) -> Join:
+    """The join of (W, u, v): `W / (uᵀ W v)`, W as a matrix with rows along `dim`.
+
+    What PyTorch does in eval mode, with the stored u and v.
+
+    >>> spectral_norm(0).forward([np.eye(2) * 4, np.eye(2)[0], np.eye(2)[0]]).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    def fuse(arrays: Arrays) -> np.ndarray:
+        weight, u, v = arrays
+        matrix = np.moveaxis(weight, dim, 0).reshape(weight.shape[dim], -1)
+        return weight / (u @ (matrix @ v))
+
+    def part(array: np.ndarray, shapes: Shapes) -> Arrays:
+        matrix = np.moveaxis(array, dim, 0).reshape(array.shape[dim], -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            exact = np.argwhere(matrix * (1 / matrix) == 1)
+        row, column = exact[0] if len(exact) else (0, 0)
+        u, v = (np.zeros(shape, array.dtype) for shape in shapes[1:])
+        u[row] = 1
+        v[column] = 1 / matrix[row, column] if len(exact) else 1
+        return [array, u, v]
+
+    return Join(f"spectral_norm:{dim}", fuse, part, "σ is divided out and u and v are gone")
+
+
 def join_named(name: str) -> Join:
     """The join that a rules file calls `name`.
 
     >>> join_named("sum") is SUM, join_named("weight_norm:2").name
     (True, 'weight_norm:2')
     """
-    plain = {join.name: join for join in (ONLY, STACK, CONCAT, SUM, ONE_PLUS)}
+    plain = {join.name: join for join in (ONLY, STACK, CONCAT, SUM, ONE_PLUS, ZEROS)}
     kind, _, dim = name.partition(":")
     if kind == "weight_norm":
         return weight_norm(None if dim == "None" else int(dim))
+    if kind == "spectral_norm":
+        return spectral_norm(int(dim))
     if name not in plain:
-        raise RuleError(f"There is no join {name!r}. Use one of {', '.join(plain)}, weight_norm:0.")
+        raise RuleError(f"There is no join {name!r}. Use one of {', '.join(plain)}, weight_norm:0, spectral_norm:0.")
     return plain[name]
 
 
@@ -181,18 +220,43 @@ def unport_leaves(
     >>> unport_leaves(rows, {"params/kernel": np.zeros((3, 5))}, {"weight": np.zeros((5, 3))})["weight"].shape
     (5, 3)
     """
-    out: dict[str, np.ndarray] = {}
-    joined: dict[tuple[str, ...], np.ndarray] = {}
+    groups: dict[tuple[tuple[str, ...], str], _Group] = {}
     for leaf in table:
+        shapes = [tuple(specs[key].shape) for key in leaf.sources]
         value = np.asarray(leaves[leaf.path])
-        shapes = [tuple(specs[key].shape) for key in leaf.sources]
-        if leaf.sources not in joined:
-            template = leaf.join.forward([np.broadcast_to(value.dtype.type(1), s) for s in shapes])
-            joined[leaf.sources] = np.zeros(template.shape, value.dtype)
-        leaf.rule.scatter(value, joined[leaf.sources])
-    for leaf in table:
-        shapes = [tuple(specs[key].shape) for key in leaf.sources]
-        parts = leaf.join.backward(joined[leaf.sources], shapes)
-        for key, part in zip(leaf.sources, parts, strict=True):
-            out.setdefault(key, np.asarray(part, order="C"))
+        key = (leaf.sources, leaf.join.name)
+        if key not in groups:
+            groups[key] = _Group.empty(leaf, shapes, value.dtype)
+        leaf.rule.scatter(value, groups[key].array)
+        leaf.rule.scatter(np.ones_like(value), groups[key].written)
+    out: dict[str, np.ndarray] = {}
+    for (sources, _), group in groups.items():
+        for key, part, written in zip(sources, *group.parts(), strict=False):
+            kept = out.get(key, part)
+            out[key] = np.asarray(np.where(written > 0, part, kept), order="C")
     return out
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The leaves that read the same sources by the same join, on their way back."""
+
+    join: Join
+    shapes: Shapes
+    array: np.ndarray
+    written: np.ndarray
+
+    @classmethod
+    def empty(cls, leaf: Leaf, shapes: Shapes, dtype: np.dtype) -> _Group:
+        made = leaf.join.forward([np.broadcast_to(dtype.type(1), shape) for shape in shapes])
+        return cls(leaf.join, shapes, np.zeros(made.shape, dtype), np.zeros(made.shape, dtype))
+
+    def parts(self) -> tuple[Arrays, Arrays]:
+        """The source arrays, and for each where it was written."""
+        if self.join.constant and self.array.any():
+            raise CoverageError(
+                "A leaf holds numbers for which the source has no tensor: it must be zero. "
+                "Was it trained after the port?"
+            )
+        back = self.join.backward
+        return back(self.array, self.shapes), back(self.written, self.shapes)

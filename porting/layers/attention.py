@@ -370,7 +370,6 @@ def _packed_sizes(key: str, axis: int) -> Callable[[Shapes, Config], dict[str, A
     def sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
         width = shapes[key][axis]
         _check_heads(c, width)
-        c.bias, c.kdim, c.vdim = True, None, None
         return {"embed_dim": width}
 
     return sizes
@@ -378,11 +377,11 @@ def _packed_sizes(key: str, axis: int) -> Callable[[Shapes, Config], dict[str, A
 
 def _packed_sizes_back(shapes: Shapes, c: Config) -> dict[str, Any]:
     embed_dim, heads, _ = shapes["params/query/kernel"]
-    c.bias, c.kdim, c.vdim = True, None, None
     return {"embed_dim": embed_dim, "num_heads": heads}
 
 
 _HF: dict[str, Any] = {
+    "facts": {"bias": True, "kdim": None, "vdim": None},
     "family": "attention",
     "inputs": _self_inputs,
     "keywords": _self_keywords,
@@ -703,7 +702,7 @@ GQA = Layer(
     ),
     differs="nnx.MultiHeadAttention has num_kv_heads; Linen does not: four DenseGeneral.",
     sources=(HF + "llama/modeling_llama.py", "https://arxiv.org/abs/2305.13245"),
-    **(_HF | {"linen": _LinenGrouped, "nnx": _nnx_grouped}),
+    **(_HF | {"facts": {}, "linen": _LinenGrouped, "nnx": _nnx_grouped}),
 )
 
 ROWS = (MHA, GPT2, NEOX, GQA, ROTARY)

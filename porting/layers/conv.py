@@ -32,13 +32,9 @@ def channels_first(x: Any, rank: int) -> Any:
     return np.moveaxis(x, -1, -rank - 1)
 
 
-def _rank(c: Config) -> int:
-    return len(c.kernel_size)
-
-
 def _pads(c: Config) -> list[tuple[int, int]]:
     """Padding before and after each spatial axis, as PyTorch counts it."""
-    rank = _rank(c)
+    rank = c.rank
     if c.padding == "valid":
         return [(0, 0)] * rank
     if c.padding == "same":
@@ -48,7 +44,7 @@ def _pads(c: Config) -> list[tuple[int, int]]:
 
 
 def _check_conv(c: Config, state: State | None, api: str) -> None:
-    rank = _rank(c)
+    rank = c.rank
     if isinstance(c.padding, str) and c.padding not in ("same", "valid"):
         raise ArgumentError(f"padding = {c.padding!r}. Pass a number, 'same' or 'valid'.")
     if c.padding == "same" and any(s != 1 for s in spread(c.stride, rank)):
@@ -67,7 +63,7 @@ def _check_groups(c: Config) -> None:
 
 
 def _conv_keys(c: Config) -> dict[str, tuple[int, ...]]:
-    kernel = spread(c.kernel_size, c.rank) if isinstance(c.kernel_size, int) else c.kernel_size
+    kernel = spread(c.kernel_size, c.rank)
     keys = {"weight": (c.out_channels, c.in_channels // c.groups, *kernel)}
     return keys | ({"bias": (c.out_channels,)} if c.bias else {})
 
@@ -99,7 +95,7 @@ def _per_channel(bias: np.ndarray, rank: int) -> np.ndarray:
 
 
 def _conv_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.ndarray:
-    rank = _rank(c)
+    rank = c.rank
     x = inputs[0]
     x = x if x.ndim == rank + 2 else x[None]
     x = np.pad(x, [(0, 0), (0, 0), *_pads(c)], mode=MODES[c.padding_mode])
@@ -132,7 +128,7 @@ class _NNXPadded(nnx.Conv):
 
 
 def _conv_options(c: Config) -> dict[str, Any]:
-    rank = _rank(c)
+    rank = c.rank
     plain = c.padding_mode == "zeros"
     options = {
         "strides": spread(c.stride, rank),
@@ -171,14 +167,12 @@ def _conv(rank: int) -> Layer:
     space = SPATIAL[rank]
 
     def sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
-        c.rank = rank
         out, per_group, *kernel = shapes["weight"]
         _check_rank(kernel, rank)
         found = {"out_channels": out, "in_channels": per_group * c.groups}
         return found | {"kernel_size": tuple(kernel)}
 
     def sizes_back(shapes: Shapes, c: Config) -> dict[str, Any]:
-        c.rank = rank
         *kernel, per_group, out = shapes["params/kernel"]
         _check_rank(kernel, rank)
         found = {"out_channels": out, "in_channels": per_group * c.groups}
@@ -203,6 +197,7 @@ def _conv(rank: int) -> Layer:
         inputs=lambda c: (Input("input", ("batch?", c.in_channels, *AXIS_NAMES[rank])),),
         into=lambda x, c: channels_last(x, rank),
         out_of=lambda x, c: channels_first(x, rank),
+        facts={"rank": rank},
         check=_check_conv,
         terms=lambda c: int(np.prod(c.kernel_size)) * c.in_channels // c.groups,
         pitfalls=(
@@ -224,13 +219,13 @@ def _check_rank(kernel: list[int], rank: int) -> None:
 
 
 def _transpose_keys(c: Config) -> dict[str, tuple[int, ...]]:
-    kernel = spread(c.kernel_size, c.rank) if isinstance(c.kernel_size, int) else c.kernel_size
+    kernel = spread(c.kernel_size, c.rank)
     keys = {"weight": (c.in_channels, c.out_channels // c.groups, *kernel)}
     return keys | ({"bias": (c.out_channels,)} if c.bias else {})
 
 
 def _transpose_pads(c: Config) -> list[tuple[int, int]]:
-    rank = _rank(c)
+    rank = c.rank
     options = (spread(o, rank) for o in (c.dilation, c.padding, c.output_padding))
     return [
         (d * (k - 1) - p, d * (k - 1) - p + extra)
@@ -240,7 +235,7 @@ def _transpose_pads(c: Config) -> list[tuple[int, int]]:
 
 def _transpose_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.ndarray:
     """Each input element adds its kernel to the output: the transpose of the convolution."""
-    rank = _rank(c)
+    rank = c.rank
     x = inputs[0] if inputs[0].ndim == rank + 2 else inputs[0][None]
     stride, dilation = spread(c.stride, rank), spread(c.dilation, rank)
     pads, extra = spread(c.padding, rank), spread(c.output_padding, rank)
@@ -265,7 +260,7 @@ def _transpose_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config
 
 def _grouped_transpose(x: Any, kernel: Any, bias: Any, c: Config) -> Any:
     """A transposed convolution with groups: a convolution of the input spread out by stride."""
-    rank = _rank(c)
+    rank = c.rank
     space = "DHW"[3 - rank :]
     batched = x if x.ndim == rank + 2 else x[None]
     out = jax.lax.conv_general_dilated(
@@ -315,7 +310,7 @@ class _NNXGrouped(nnx.Module):
 
 
 def _transpose_options(c: Config) -> dict[str, Any]:
-    rank = _rank(c)
+    rank = c.rank
     return {
         "strides": spread(c.stride, rank),
         "kernel_dilation": spread(c.dilation, rank),
@@ -338,7 +333,7 @@ def _nnx_transpose(c: Config, **kw: Any) -> nnx.Module:
 
 
 def _check_transpose(c: Config, state: State | None, api: str) -> None:
-    rank = _rank(c)
+    rank = c.rank
     if c.padding_mode != "zeros":
         raise ArgumentError("A transposed convolution has padding_mode 'zeros' only, in PyTorch too.")
     extra, stride, dilation = (spread(o, rank) for o in (c.output_padding, c.stride, c.dilation))
@@ -354,14 +349,12 @@ def _conv_transpose(rank: int) -> Layer:
     flipped = " ".join(f"-{axis}" for axis in space.split())
 
     def sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
-        c.rank = rank
         channels, per_group, *kernel = shapes["weight"]
         _check_rank(kernel, rank)
         found = {"in_channels": channels, "out_channels": per_group * c.groups}
         return found | {"kernel_size": tuple(kernel)}
 
     def sizes_back(shapes: Shapes, c: Config) -> dict[str, Any]:
-        c.rank = rank
         *kernel, per_group, out = shapes["params/kernel"]
         _check_rank(kernel, rank)
         found = {"in_channels": per_group * c.groups, "out_channels": out}
@@ -394,6 +387,7 @@ def _conv_transpose(rank: int) -> Layer:
         inputs=lambda c: (Input("input", ("batch?", c.in_channels, *AXIS_NAMES[rank])),),
         into=lambda x, c: channels_last(x, rank),
         out_of=lambda x, c: channels_first(x, rank),
+        facts={"rank": rank},
         check=_check_transpose,
         terms=lambda c: int(np.prod(c.kernel_size)) * c.in_channels // c.groups,
         pitfalls=(

@@ -275,7 +275,6 @@ RMS_NORM = Layer(
 
 
 def _gemma_sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
-    c.elementwise_affine = True
     (dim,) = shapes["weight"] if "weight" in shapes else shapes["params/scale"]
     c.normalized_shape = (dim,)
     return {"dim": dim}
@@ -293,6 +292,7 @@ GEMMA_RMS_NORM = Layer(
     loses="1 + w rounds away the last bits of a small w",
     pitfalls=("The weight is stored around 0: ported as it is, the layer nearly vanishes.",),
     sources=("https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/models/gemma/modeling_gemma.py",),
+    facts={"elementwise_affine": True},
     **(_RMS | {"keys": lambda c: {"weight": (c.dim,)}}),
 )
 

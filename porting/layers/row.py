@@ -16,6 +16,7 @@ import numpy as np
 
 from porting.errors import ArgumentError, CoverageError
 from porting.leaves import Leaf
+from porting.limits import elements
 from porting.tree import fold
 
 Config = SimpleNamespace  #: the settled options of one layer, as attributes
@@ -23,7 +24,18 @@ Shapes = Mapping[str, tuple[int, ...]]
 State = Mapping[str, np.ndarray]
 
 #: Sizes of named axes where an example input is made: distinct primes.
-AXES = {"batch": 3, "time": 5, "source": 7, "depth": 5, "height": 7, "width": 11, "length": 13}
+AXES = {
+    "batch": 3,
+    "time": 5,
+    "source": 7,
+    "channels": 3,
+    "shuffled": 12,
+    "depth": 5,
+    "height": 7,
+    "width": 11,
+    "length": 13,
+    "even": 6,
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ class Layer:
         check: raises `UnsupportedError` for options that Flax cannot express; called with
             the config, the state (or None) and the API ("linen" or "nnx").
         ignored: keys that carry no weight, with the reason.
+        facts: constants of this row that its functions read beside the options.
         terms: products in one sum, for layers that are affine in their input (the
             rounding bound applies); None for the others.
         random: (shapes, generator) -> state, where plain random numbers will not do.
@@ -141,6 +154,7 @@ class Layer:
     nnx_leaves: Callable[[Config], Sequence[Leaf]] | None = None
     check: Callable[[Config, State | None, str], Any] = _nothing
     ignored: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     terms: Callable[[Config], int] | None = None
     random: Callable[[Config, np.random.Generator], dict[str, np.ndarray]] | None = None
     pitfalls: tuple[str, ...] = ()
@@ -163,7 +177,7 @@ class Layer:
         if unknown:
             known = ", ".join(self.options) or "no options"
             raise ArgumentError(f"{self.name} does not take {', '.join(unknown)}. It takes {known}.")
-        c = Config(**{**self.options, **given})
+        c = self._config(given)
         try:
             found = (self.sizes_back if back else self.sizes)(shapes, c)
         except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
@@ -177,9 +191,12 @@ class Layer:
             setattr(c, key, value if chosen is None else _tuple(chosen))
         return c
 
+    def _config(self, given: Mapping[str, Any]) -> Config:
+        return Config(**{**self.facts, **self.options, **given})
+
     def _unlike(self, shapes: Shapes, given: Mapping[str, Any], back: bool) -> CoverageError:
         """What to say where the sizes cannot be read from the shapes."""
-        c = Config(**{**self.options, **self.example, **given})
+        c = self._config({**self.example, **given})
         try:
             expected = set(self._expected(c, back))
         except Exception:  # the caller's options do not even fit the example
@@ -241,7 +258,11 @@ class Layer:
     def example_config(self, **config: Any) -> Config:
         """The example's options, with `config` on top, settled by the shapes they imply."""
         given = {**self.example, **config}
-        return self.settle(self.keys(Config(**{**self.options, **given})), given)
+        shapes = self.keys(self._config(given))
+        elements(shapes)
+        c = self.settle(shapes, given)
+        c.dtype = np.dtype(np.float32)
+        return c
 
     def example_inputs(self, seed: int, **config: Any) -> tuple[np.ndarray, ...]:
         """Random inputs of the example (or of `config`), in the PyTorch layout, float32 or int32."""
