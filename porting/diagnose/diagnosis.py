@@ -1,0 +1,213 @@
+"""`diagnose`: source and ported tree -> a verdict for every leaf, and what they add up to."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from porting.diagnose.absent import predicted_path
+from porting.diagnose.evidence import Evidence
+from porting.diagnose.findings import Finding, findings
+from porting.diagnose.fixes import fix_line, right_array
+from porting.diagnose.judge import judge
+from porting.diagnose.relations import relate
+from porting.diagnose.unsure import settle
+from porting.diagnose.verdict import STATUSES, LeafVerdict
+from porting.errors import ArgumentError, number_of
+from porting.leaves import Leaf
+from porting.tree import leaves as leaves_of
+
+SHOWN = 6  #: leaves that a text report lists for one finding
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a port, leaf by leaf.
+
+    Attributes:
+        leaves: path -> verdict, in the order of the ported tree; missing leaves last.
+        findings: what was done wrong, grouped, the worst first.
+        unused: source keys that no leaf holds -> why that may be right ("" if it is not known).
+    """
+
+    leaves: dict[str, LeafVerdict]
+    findings: tuple[Finding, ...]
+    unused: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no leaf is known to be wrong."""
+        return not any(v.wrong for v in self.leaves.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many leaves have each status, those without any left out."""
+        found = Counter(v.status for v in self.leaves.values())
+        return {status: found[status] for status in STATUSES if found[status]}
+
+    def report(self) -> str:
+        """The diagnosis as text."""
+        lines = [_headline(self)]
+        for number, finding in enumerate(self.findings, 1):
+            lines += ["", f"{number}. [{finding.severity}] {finding.title}"]
+            shown = finding.leaves[:SHOWN]
+            lines += [f"   {path}: {self.leaves[path].note}".rstrip(": ") for path in shown]
+            if len(finding.leaves) > SHOWN:
+                lines.append(f"   and {number_of(len(finding.leaves) - SHOWN, 'more leaf')}")
+            if finding.fix:
+                lines.append(f"   fix for {finding.leaves[0]}: {finding.fix}")
+        left = [key for key, why in self.unused.items() if not why]
+        if left:
+            lines += ["", f"No leaf holds {', '.join(left[:SHOWN])}{' …' * (len(left) > SHOWN)}."]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """The diagnosis as plain data."""
+        return {
+            "ok": self.ok,
+            "counts": self.counts,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "leaves": {path: v.to_dict() for path, v in self.leaves.items()},
+            "unused": self.unused,
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The diagnosis as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+
+def _headline(diagnosis: Diagnosis) -> str:
+    total, wrong = len(diagnosis.leaves), sum(v.wrong for v in diagnosis.leaves.values())
+    unsure = diagnosis.counts.get("ambiguous", 0)
+    told = f" Of {number_of(unsure, 'leaf')} the data cannot tell." if unsure else ""
+    if wrong:
+        verb = "is" if wrong == 1 else "are"
+        return f"{wrong:,} of {number_of(total, 'leaf')} {verb} wrong.{told}"
+    return f"All {number_of(total, 'leaf')} hold what they should.{told}"
+
+
+def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Diagnosis:
+    """What every leaf of a port holds, and whether it should.
+
+    The verdict comes from the values. Names only say what should be there; where they are
+    unsure, the values decide alone.
+
+    Args:
+        source: key -> array: a state_dict, an opened checkpoint, or Flax parameters.
+        ported: Linen variables, an NNX module, or a flat mapping path -> array.
+        mapping: what should be where (`porting.mapping.Mapping`); inferred if None.
+
+    Returns:
+        The verdicts, the findings, and the source keys that nothing holds.
+
+    Raises:
+        ArgumentError: one side holds no arrays.
+
+    >>> weight = np.arange(9, dtype=np.float32).reshape(3, 3)
+    >>> found = diagnose({"fc.weight": weight}, {"params": {"fc": {"kernel": weight}}})
+    >>> found.leaves["params/fc/kernel"].status, found.leaves["params/fc/kernel"].fix
+    ('wrong_layout', 'source["fc.weight"].T')
+    """
+    tree = leaves_of(ported)
+    if not tree:
+        raise ArgumentError("The ported parameters hold no array. Pass the whole tree.")
+    if mapping is None:
+        from porting.mapping import infer_mapping
+
+        mapping = infer_mapping(source, tree)
+    rows: dict[str, Leaf] = dict(mapping.leaves)
+    evidence = Evidence(source, rows)
+    verdicts = {
+        path: judge(path, np.asarray(leaf), rows.get(path), evidence) for path, leaf in tree.items()
+    }
+    verdicts = settle(verdicts, tree, rows, evidence)
+    verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
+    verdicts = relate(verdicts, list(evidence.shapes))
+    shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
+    unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
+    return Diagnosis(verdicts, findings(verdicts, shapes), unused)
+
+
+def _held(verdicts: Mapping[str, LeafVerdict]) -> set[str]:
+    return {key for v in verdicts.values() if v.source for key in v.source.split(", ")}
+
+
+def _missing(
+    verdicts: Mapping[str, LeafVerdict],
+    tree: Mapping[str, Any],
+    rows: Mapping[str, Leaf],
+    evidence: Evidence,
+    mapping: Any,
+) -> dict[str, LeafVerdict]:
+    """Leaves that the mapping names, or that their siblings foretell, and that are not there."""
+    absent = {path: row for path, row in rows.items() if path not in tree}
+    held = _held(verdicts)
+    excused = {
+        k for k, why in getattr(mapping, "unused", {}).items() if why and "no place" not in why
+    }
+    claimed = {key for row in rows.values() for key in row.sources}
+    for key in evidence.shapes:
+        if key in held or key in claimed or key in excused:
+            continue
+        if any(evidence.same(key, k) for k in held if evidence.shapes[k] == evidence.shapes[key]):
+            continue
+        guess = predicted_path(key, rows)
+        if guess and guess[0] not in tree and guess[0] not in absent:
+            absent[guess[0]] = Leaf(guess[0], (key,), guess[1].rule)
+    return {path: _missing_verdict(path, row, evidence, verdicts) for path, row in absent.items()}
+
+
+def _missing_verdict(
+    path: str, row: Leaf, evidence: Evidence, verdicts: Mapping[str, LeafVerdict]
+) -> LeafVerdict:
+    key = ", ".join(row.sources)
+    found = [v.path for v in verdicts.values() if v.source == key and v.expected_source != key]
+    note = f"{key} is under {found[0]}." if found else f"{key} is in no leaf."
+    known = all(k in evidence.shapes for k in row.sources)
+    dtype = evidence.array(row.sources[0]).dtype if known else np.dtype("float32")
+    fix = fix_line(row, evidence, dtype) if known else ""
+    kind = "renamed" if found else "absent"
+    return LeafVerdict(
+        path, "missing", kind, None, key, None, str(row.rule), note, fix, tuple(found), row
+    )
+
+
+def _unused(
+    verdicts: Mapping[str, LeafVerdict],
+    rows: Mapping[str, Leaf],
+    evidence: Evidence,
+    reasons: Mapping[str, str],
+) -> dict[str, str]:
+    """Source keys that no leaf holds, with the excuse that there is for them."""
+    held = _held(verdicts)
+    held |= {key for v in verdicts.values() if v.status == "ok" and v.row for key in v.row.sources}
+    unused = {}
+    for key in evidence.shapes:
+        if key not in held:
+            why = reasons.get(key, "")
+            unused[key] = "" if why.startswith("no place") else why
+    return unused
+
+
+def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict[str, np.ndarray]:
+    """The ported leaves with every one that is wrong put right, path -> array.
+
+    Leaves whose right value the names do not tell are left as they are.
+
+    >>> weight = np.arange(9, dtype=np.float32).reshape(3, 3)
+    >>> source, ported = {"fc.weight": weight}, {"params": {"fc": {"kernel": weight}}}
+    >>> repair(source, ported, diagnose(source, ported))["params/fc/kernel"][0].tolist()
+    [0.0, 3.0, 6.0]
+    """
+    evidence = Evidence(source, {})
+    out = {path: np.asarray(leaf) for path, leaf in leaves_of(ported).items()}
+    for path, verdict in diagnosis.leaves.items():
+        if verdict.wrong and verdict.row is not None and verdict.fix:
+            dtype = out[path].dtype if path in out else None
+            out[path] = np.asarray(right_array(verdict.row, evidence, dtype), order="C")
+    return out

@@ -1,0 +1,95 @@
+"""The two sides of a diagnosis, read once and remembered by fingerprint and extent."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from porting.diagnose.bits import canonical, fingerprint
+from porting.diagnose.values import Extent, extent
+from porting.errors import ArgumentError, PortingError
+from porting.leaves import Leaf
+from porting.tree import flatten
+
+
+@dataclass
+class Evidence:
+    """The source tensors and what was found out about them so far.
+
+    The caches belong to one diagnosis; nothing outlives it.
+
+    Attributes:
+        source: key -> array (a `Checkpoint` is read lazily).
+        rows: what every target leaf should be, by path.
+    """
+
+    source: Mapping[str, Any]
+    rows: Mapping[str, Leaf]
+    shapes: dict[str, tuple[int, ...]] = field(init=False)
+    _prints: dict[str, int] = field(default_factory=dict)
+    _extents: dict[str, Extent | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, Mapping):
+            raise ArgumentError(
+                f"The source is a {type(self.source).__name__}. Pass a state_dict, another "
+                "mapping of arrays, or an opened checkpoint."
+            )
+        specs = getattr(self.source, "specs", None)
+        if specs is None:
+            self.source = specs = flatten(self.source)
+        self.shapes = {key: tuple(specs[key].shape) for key in specs}
+
+    def array(self, key: str) -> np.ndarray:
+        """A source tensor."""
+        return np.asarray(self.source[key])
+
+    def size(self, key: str) -> int:
+        """The number of elements of a source tensor."""
+        return int(np.prod(self.shapes[key], dtype=np.int64))
+
+    def print_of(self, key: str) -> int:
+        """The order-free fingerprint of a source tensor."""
+        if key not in self._prints:
+            self._prints[key] = fingerprint(canonical(self.array(key)))
+        return self._prints[key]
+
+    def extent_of(self, key: str) -> Extent | None:
+        """The smallest and largest value of a source tensor."""
+        if key not in self._extents:
+            self._extents[key] = extent(self.array(key))
+        return self._extents[key]
+
+    def of_size(self, size: int) -> list[str]:
+        """Keys of tensors with `size` elements."""
+        return [key for key in self.shapes if self.size(key) == size]
+
+    def same(self, a: str, b: str) -> bool:
+        """Whether two keys hold the same tensor (tied, or stored twice)."""
+        return a == b or (self.shapes[a] == self.shapes[b] and self.print_of(a) == self.print_of(b))
+
+    def nearest(self, keys: Iterable[str], home: Iterable[str]) -> list[str]:
+        """`keys`, those that share the longest beginning with one of `home` first."""
+        homes = list(home)
+
+        def distance(key: str) -> int:
+            return -max((len(os.path.commonpath([key, h])) for h in homes), default=0)
+
+        return sorted(keys, key=distance)
+
+    def expected(self, row: Leaf | None) -> np.ndarray | None:
+        """What a row says its leaf should be, or None where it says nothing that fits."""
+        if row is None:
+            return None
+        try:
+            return row.apply(self.source)
+        except PortingError:
+            return None
+
+    def joined(self, row: Leaf) -> np.ndarray:
+        """The source of a row before its rule: one tensor, or several joined."""
+        return row.join.forward([self.array(key) for key in row.sources])

@@ -1,0 +1,74 @@
+"""The line that puts a leaf right, tried before it is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from porting.diagnose.bits import canonical, equal
+from porting.diagnose.evidence import Evidence
+from porting.diagnose.steps import Step, run, steps_of
+from porting.errors import PortingError
+from porting.leaves import Leaf
+
+
+def right_array(row: Leaf, evidence: Evidence, dtype: np.dtype | None = None) -> np.ndarray:
+    """What a leaf should be; as `dtype` where that loses nothing."""
+    made = row.apply(evidence.source)
+    return made.astype(dtype) if dtype is not None and widens(made, dtype) else made
+
+
+def widens(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether `array` as `dtype` holds the same values.
+
+    >>> widens(np.float16([0.1]), np.dtype("float32")), widens(np.float32([0.1]), np.dtype("float16"))
+    (True, False)
+    """
+    if array.dtype == dtype:
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        other = array.astype(dtype)
+    return equal(canonical(array), canonical(other))
+
+
+def fix_line(row: Leaf | None, evidence: Evidence, dtype: np.dtype) -> str:
+    """An expression of NumPy in `source` that gives the right leaf, or "".
+
+    The calls in it are carried out, and their result is compared with the leaf that the row
+    makes, bit for bit, type and shape included.
+
+    >>> from porting.layouts import Rule
+    >>> row = Leaf("kernel", ("fc.weight",), Rule("o i -> i o"))
+    >>> evidence = Evidence({"fc.weight": np.zeros((5, 3), np.float32)}, {})
+    >>> fix_line(row, evidence, np.dtype("float32"))
+    'source["fc.weight"].T'
+    """
+    if row is None:
+        return ""
+    try:
+        joined = evidence.joined(row)
+        expected = right_array(row, evidence, dtype)
+        steps = steps_of(row.rule, joined.shape)
+    except PortingError:
+        return ""
+    if expected.dtype != joined.dtype:
+        steps = (*steps, Step("astype", (expected.dtype,)))
+    made = run(steps, joined)
+    text = _joined_text(row)
+    right = made.dtype == expected.dtype and equal(canonical(made), canonical(expected))
+    return text + "".join(map(str, steps)) if right and text else ""
+
+
+def _joined_text(row: Leaf) -> str:
+    keys = [f"source[{_quoted(key)}]" for key in row.sources]
+    forms = {
+        "only": keys[0],
+        "stack": f"np.stack([{', '.join(keys)}])",
+        "concat": f"np.concatenate([{', '.join(keys)}])",
+        "sum": f"({' + '.join(keys)})",
+        "one_plus": f"({keys[0]} + 1)",
+    }
+    return forms.get(row.join.name, "")
+
+
+def _quoted(key: str) -> str:
+    return f'"{key}"' if key.isprintable() and not set(key) & set('"\\') else repr(key)

@@ -1,0 +1,399 @@
+"""How a leaf was put together from slices of a source: axis by axis.
+
+For every axis of the source, the slices of the leaf are looked up among the slices of the
+source by their fingerprints. That gives the index along this axis, whatever it is: a block
+of a packed projection, one part of every head, rotary pairs, gates in another order, layers
+sorted as text, a channel order, rows that were cut or added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from porting.diagnose.arrange import Arrangement, axis_names
+from porting.diagnose.bits import equal, slice_sums
+from porting.diagnose.steps import Step
+from porting.layouts import Rule
+
+ENOUGH = 0.5  #: the share of a leaf's slices that must be the source's to name it
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where one axis of the source went.
+
+    Attributes:
+        axis: of the source.
+        leaf: axes of the leaf that it became, in their order.
+        index: for each of the leaf's slices, the slice of the source; -1 if it has none.
+    """
+
+    axis: int
+    leaf: tuple[int, ...]
+    index: np.ndarray
+
+
+def locate(wanted: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """For each sum of `wanted` its place in `table`, or -1; runs are kept where sums repeat.
+
+    >>> locate(np.array([5, 5, 7, 9]), np.array([5, 5, 7])).tolist()
+    [0, 1, 2, -1]
+    """
+    order = np.argsort(table, kind="stable")
+    first = np.searchsorted(table, wanted, "left", sorter=order)
+    last = np.searchsorted(table, wanted, "right", sorter=order)
+    found = np.where(last > first, order[np.minimum(first, len(order) - 1)], -1)
+    used: set[int] = set()
+    for place in np.flatnonzero(last - first > 1):
+        options = order[first[place] : last[place]].tolist()
+        found[place] = _likeliest(options, found, int(place), used)
+        used.add(int(found[place]))
+    return found
+
+
+def _likeliest(options: list[int], found: np.ndarray, place: int, used: set[int]) -> int:
+    """Of equal slices: the one that goes on as the two before it did, or was not used yet."""
+    guesses = []
+    if place > 1:
+        guesses.append(int(2 * found[place - 1] - found[place - 2]))
+    if place > 0:
+        guesses.append(int(found[place - 1] + 1))
+    for guess in (*guesses, place):
+        if guess in options:
+            return guess
+    return next((o for o in options if o not in used), options[0])
+
+
+def assemble(source: np.ndarray, leaf: np.ndarray) -> Arrangement | None:
+    """How the slices of `source` make up `leaf` (both bits), or None.
+
+    Axes of size 1 carry nothing and are left out of the search. A leaf of which some slices
+    are not the source's gives a partial arrangement, if the rest is at least half of it.
+
+    >>> packed = np.arange(24, dtype=np.uint32).reshape(12, 2)
+    >>> str(assemble(packed, np.ascontiguousarray(packed[4:8].T)))
+    'o=4:8 i -> i o'
+    """
+    if source.dtype != leaf.dtype or not source.size or not leaf.size:
+        return None
+    best: Arrangement | None = None
+    for axis, axes in _starts(source, leaf):
+        index = locate(slice_sums(leaf, axes), slice_sums(source, (axis,)))
+        share = float(np.mean(index >= 0))
+        if share < ENOUGH:
+            continue
+        made = _complete(source, leaf, Axis(axis, axes, index))
+        if made and not made.partial:
+            return made
+        best = best or made
+    return best
+
+
+def _starts(source: np.ndarray, leaf: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
+    """(source axis, leaf axes) whose slices have the same number of elements."""
+    pairs = []
+    for axes in _subsets(range(leaf.ndim)):
+        each = leaf.size // math.prod(leaf.shape[a] for a in axes)
+        for axis in range(source.ndim):
+            if source.shape[axis] > 1 and source.size // source.shape[axis] == each:
+                pairs.append((axis, axes))
+    return sorted(pairs, key=lambda p: len(p[1]))
+
+
+def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    return [c for n in range(1, len(axes) + 1) for c in combinations(axes, n)]
+
+
+def _complete(source: np.ndarray, leaf: np.ndarray, start: Axis) -> Arrangement | None:
+    """The other axes of the source, once the slices along one are known."""
+    known = start.index >= 0
+    rows = source.take(start.index[known], axis=start.axis)
+    held = _rows_of(leaf, start.leaf)[known]
+    placed = [start]
+    free = [a for a in range(leaf.ndim) if a not in start.leaf]
+    others = [a for a in range(source.ndim) if a != start.axis and source.shape[a] > 1]
+    held_shape = [leaf.shape[a] for a in free]
+    held = held.reshape([len(held), *held_shape])
+    for axis in others:
+        table = slice_sums(rows, (axis,))
+        for axes in _subsets([a for a in free if not any(a in p.leaf for p in placed)]):
+            if math.prod(leaf.shape[a] for a in axes) != source.shape[axis]:
+                continue
+            index = locate(slice_sums(held, [free.index(a) + 1 for a in axes]), table)
+            if len(set(index.tolist())) == len(index) and index.min() >= 0:
+                placed.append(Axis(axis, axes, index))
+                break
+        else:
+            return None
+    placed.sort(key=lambda p: p.axis)
+    return _checked(source, leaf, placed, known, start)
+
+
+def _rows_of(leaf: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """`leaf` with `axes` merged in front."""
+    rest = [a for a in range(leaf.ndim) if a not in axes]
+    count = math.prod(leaf.shape[a] for a in axes)
+    return leaf.transpose([*axes, *rest]).reshape(count, -1)
+
+
+def _checked(
+    source: np.ndarray, leaf: np.ndarray, placed: list[Axis], known: np.ndarray, start: Axis
+) -> Arrangement | None:
+    """The arrangement of `placed`, if it really makes the leaf."""
+    made = source
+    for place in placed:
+        made = made.take(np.where(place.index < 0, 0, place.index), axis=place.axis)
+    made = made.reshape([len(p.index) for p in placed])
+    split = [leaf.shape[a] for p in placed for a in p.leaf]
+    units = [a for a in range(leaf.ndim) if not any(a in p.leaf for p in placed)]
+    if any(leaf.shape[a] != 1 for a in units):
+        return None
+    order = [a for p in placed for a in p.leaf] + units
+    made = made.reshape([*split, *(1 for _ in units)]).transpose(np.argsort(order))
+    if known.all():
+        if not equal(made, leaf):
+            return None
+    elif not equal(_rows_of(made, start.leaf)[known], _rows_of(leaf, start.leaf)[known]):
+        return None
+    return _described(source.shape, leaf.shape, placed, units)
+
+
+def _described(
+    source: Sequence[int], leaf: Sequence[int], placed: list[Axis], units: Sequence[int]
+) -> Arrangement:
+    names = axis_names(len(source))
+    partial = any((p.index < 0).any() for p in placed)
+    indices = tuple((p.axis, p.index) for p in placed)
+    found = {p.axis: pattern(p.index, source[p.axis], names[p.axis]) for p in placed}
+    done = Arrangement((), None, "pieces", "", partial, indices)
+    if partial or any(v is None for v in found.values()):
+        text = [
+            f"{names[p.axis]}[{short_index(p.index)}]"
+            for p in placed
+            if not np.array_equal(p.index, np.arange(source[p.axis]))
+        ]
+        return replace(done, note="; ".join(text), steps=(Step("take", (", ".join(text),)),))
+    return replace(done, rule=_rule(source, leaf, placed, found, units))
+
+
+def _rule(
+    source: Sequence[int],
+    leaf: Sequence[int],
+    placed: list[Axis],
+    found: dict[int, Pattern | None],
+    units: Sequence[int],
+) -> Rule | None:
+    """The arrangement in named axes."""
+    left, sizes = [], {}
+    right: dict[int, str] = dict.fromkeys(units, "1")
+    for axis in range(len(source)):
+        pattern_ = found.get(axis)
+        if pattern_ is None:
+            left.append("1")
+            continue
+        place = next(p for p in placed if p.axis == axis)
+        parts = pattern_.spread([leaf[a] for a in place.leaf])
+        if parts is None:
+            return None
+        left.append(parts.left)
+        sizes |= parts.sizes
+        right |= dict(zip(place.leaf, parts.right, strict=True))
+    return Rule(f"{' '.join(left)} -> {' '.join(right[a] for a in range(len(leaf)))}", sizes)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One source axis in the notation: its left side, the leaf's axes, and sizes."""
+
+    left: str
+    right: list[str]
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """An index that counts: `start` plus steps of loops, the outermost first.
+
+    Attributes:
+        loops: (stride, size) pairs.
+        start: where the first slice comes from.
+        length: of the source axis.
+        name: of the source axis.
+    """
+
+    loops: tuple[tuple[int, int], ...]
+    start: int
+    length: int
+    name: str
+
+    def spread(self, shape: Sequence[int]) -> Spread | None:
+        """The notation, with the index laid out over leaf axes of `shape`."""
+        loops = _cut(self.loops, shape)
+        if loops is None:
+            return None
+        low = self.start + sum((n - 1) * s for s, n in loops if s < 0)
+        count = math.prod(n for _, n in loops)
+        ordered = sorted(range(len(loops)), key=lambda j: -abs(loops[j][0]))
+        chain = _chain(loops, ordered, count)
+        if chain is not None:
+            return self._range(loops, ordered, low, count, shape)
+        return self._selected(loops, ordered, low, shape)
+
+    def _range(
+        self,
+        loops: list[tuple[int, int]],
+        ordered: list[int],
+        low: int,
+        count: int,
+        shape: Sequence[int],
+    ) -> Spread | None:
+        """All of the range low:low+count, in some order."""
+        labels = _labels(self.name, ordered)
+        names = [labels[j] for j in ordered]
+        sizes = {labels[j]: loops[j][1] for j in ordered} if len(names) > 1 else {}
+        left = names[0] if len(names) == 1 else f"({' '.join(names)})"
+        if count != self.length:
+            left = (
+                f"({left.strip('()')})={low}:{low + count}"
+                if len(names) > 1
+                else f"{left}={low}:{low + count}"
+            )
+        return Spread(left, _merge(loops, labels, shape), sizes)
+
+    def _selected(
+        self, loops: list[tuple[int, int]], ordered: list[int], low: int, shape: Sequence[int]
+    ) -> Spread | None:
+        """Some index of atoms between the loops (one part of every head)."""
+        labels = _labels(self.name, ordered)
+        atoms, sizes, above, rest = [], {}, self.length, low
+        for number, j in enumerate(ordered):
+            stride, size = abs(loops[j][0]), loops[j][1]
+            if above % (stride * size):
+                return None
+            gap = above // (stride * size)
+            if gap > 1:
+                pick = f"{self.name}p{number}"
+                atoms.append(f"{pick}={rest // (stride * size)}")
+                sizes[pick] = gap
+                rest %= stride * size
+            atoms.append(labels[j])
+            sizes[labels[j]] = size
+            above = stride
+        if above > 1:
+            atoms.append(f"{self.name}p={rest}")
+            sizes[f"{self.name}p"] = above
+            rest = 0
+        return None if rest else Spread(f"({' '.join(atoms)})", _merge(loops, labels, shape), sizes)
+
+
+def _labels(name: str, ordered: list[int]) -> dict[int, str]:
+    if len(ordered) == 1:
+        return {ordered[0]: name}
+    return {j: f"{name}{number}" for number, j in enumerate(ordered)}
+
+
+def _chain(loops: list[tuple[int, int]], ordered: list[int], count: int) -> list[int] | None:
+    """`ordered`, if the loops fill `count` places without a hole."""
+    for j in ordered:
+        stride, size = abs(loops[j][0]), loops[j][1]
+        if stride * size != count:
+            return None
+        count = stride
+    return ordered if count == 1 else None
+
+
+def _cut(loops: Sequence[tuple[int, int]], shape: Sequence[int]) -> list[tuple[int, int]] | None:
+    """The loops with sizes split where the leaf's axes begin."""
+    out: list[tuple[int, int]] = []
+    todo = [n for n in shape if n > 1]
+    room = todo.pop(0) if todo else 1
+    for stride, size in loops:
+        while size > 1:
+            if room == 1:
+                room = todo.pop(0)
+            if size <= room:
+                if room % size:
+                    return None
+                out.append((stride, size))
+                room //= size
+                size = 1
+            else:
+                if size % room:
+                    return None
+                size //= room
+                out.append((stride * size, room))
+                room = 1
+    return out or [(1, 1)]
+
+
+def _merge(loops: list[tuple[int, int]], labels: dict[int, str], shape: Sequence[int]) -> list[str]:
+    """The right side: for each leaf axis the atoms that it is made of."""
+    out, j = [], 0
+    for length in shape:
+        atoms, product = [], 1
+        while product < length:
+            atoms.append(("-" if loops[j][0] < 0 else "") + labels[j])
+            product *= loops[j][1]
+            j += 1
+        out.append("1" if not atoms else atoms[0] if len(atoms) == 1 else f"({' '.join(atoms)})")
+    return out
+
+
+def pattern(index: np.ndarray, length: int, name: str = "a") -> Pattern | None:
+    """The loops that count through `index`, or None if nothing so regular does.
+
+    >>> pattern(np.array([0, 2, 4, 1, 3, 5]), 6).loops
+    ((1, 2), (2, 3))
+    >>> pattern(np.array([0, 3, 1]), 4) is None
+    True
+    """
+    loops: list[tuple[int, int]] = []
+    rest = np.asarray(index, np.int64)
+    while len(rest) > 1:
+        stride = int(rest[1] - rest[0])
+        breaks = np.flatnonzero(np.diff(rest) != stride)
+        size = int(breaks[0]) + 1 if len(breaks) else len(rest)
+        if stride == 0 or len(rest) % size:
+            return None
+        grid = rest.reshape(-1, size)
+        if not np.array_equal(
+            grid - grid[:, :1], np.tile(np.arange(size) * stride, (len(grid), 1))
+        ):
+            return None
+        loops.append((stride, size))
+        rest = grid[:, 0]
+    return Pattern(tuple(loops[::-1]), int(index[0]), length, name)
+
+
+def block_order(index: np.ndarray) -> tuple[int, list[int]] | None:
+    """The size of equal blocks and their order, if `index` only moves whole blocks.
+
+    >>> block_order(np.array([0, 1, 4, 5, 2, 3]))
+    (2, [0, 2, 1])
+    """
+    breaks = np.flatnonzero(np.diff(index) != 1) + 1
+    size = math.gcd(len(index), *breaks.tolist()) if len(breaks) else len(index)
+    starts = np.asarray(index)[::size]
+    return (
+        None if (starts % size).any() or size == len(index) else (size, (starts // size).tolist())
+    )
+
+
+def short_index(index: np.ndarray) -> str:
+    """An index in few characters: its runs, as slices.
+
+    >>> short_index(np.array([0, 1, 2, 8, 9, -1, -1]))
+    '0:3, 8:10, 2 foreign'
+    """
+    runs = np.split(index, np.flatnonzero(np.diff(index) != 1) + 1)
+    text, foreign = [], int((index < 0).sum())
+    for run in runs:
+        if run[0] >= 0:
+            text.append(f"{run[0]}:{run[-1] + 1}" if len(run) > 1 else str(run[0]))
+    text = [*text[:6], "…", text[-1]] if len(text) > 8 else text
+    return ", ".join([*text, f"{foreign} foreign"] if foreign else text)

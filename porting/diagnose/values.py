@@ -1,0 +1,283 @@
+"""The right tensor with other numbers: cast, shifted, scaled, rooted.
+
+A change is proposed from the smallest and the largest value alone, which costs one pass,
+and accepted only if every element agrees within the rounding of the leaf's own type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from porting.diagnose.bits import BLOCK, blocks, canonical, is_float
+
+Function = Callable[[np.ndarray], np.ndarray]
+EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done to every value.
+
+    Attributes:
+        kind: "cast", "misread", "one_plus", "minus_one", "sign", "scaled", "root", …
+        text: what a reader is told.
+        apply: float32 array -> float32 array.
+        exact: whether the result must agree bit for bit.
+    """
+
+    kind: str
+    text: str
+    apply: Function
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The smallest and largest value of a tensor, and how many it has."""
+
+    low: float
+    high: float
+    size: int
+
+
+def single(array: np.ndarray) -> np.ndarray:
+    """`array` as float32: a view where it is."""
+    with np.errstate(over="ignore"):
+        return np.asarray(array).astype(np.float32, copy=False)
+
+
+def extent(array: np.ndarray) -> Extent | None:
+    """The extent of a float tensor, or None if it has no finite one.
+
+    >>> extent(np.float32([1, -2]))
+    Extent(low=-2.0, high=1.0, size=2)
+    """
+    array = np.asarray(array)
+    if not array.size or not is_float(array.dtype):
+        return None
+    values = single(array)
+    low, high = float(values.min()), float(values.max())
+    return Extent(low, high, array.size) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def through(dtype: type) -> Function:
+    """float32 -> `dtype` -> float32."""
+
+    def narrow(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return values.astype(dtype).astype(np.float32)
+
+    return narrow
+
+
+def _misread(stored: type, read: type) -> Function:
+    def reading(values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(values.astype(stored), order="C").view(read).astype(np.float32)
+
+    return reading
+
+
+def _truncated(values: np.ndarray) -> np.ndarray:
+    bits = np.asarray(values, order="C").view(np.uint32)
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+BF16, F16 = ml_dtypes.bfloat16, np.float16
+CASTS = (
+    Change("cast", "narrowed through bfloat16", through(BF16), True),
+    Change("cast", "narrowed through float16", through(F16), True),
+    Change("cast", "cut to bfloat16 without rounding", _truncated, True),
+    Change("cast", "narrowed through float8_e4m3fn", through(ml_dtypes.float8_e4m3fn), True),
+    Change("cast", "narrowed through float8_e5m2", through(ml_dtypes.float8_e5m2), True),
+)
+MISREADS = (
+    Change("misread", "float16 bits read as bfloat16", _misread(F16, BF16), True),
+    Change("misread", "bfloat16 bits read as float16", _misread(BF16, F16), True),
+)
+
+
+def _quietly(function: Function) -> Function:
+    def quiet(values: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return function(values).astype(np.float32, copy=False)
+
+    return quiet
+
+
+_ONE = np.float32(1)
+FUNCTIONS = (
+    Change("one_plus", "1 was added", _quietly(lambda w: w + _ONE)),
+    Change("minus_one", "1 was subtracted", _quietly(lambda w: w - _ONE)),
+    Change("sign", "the sign was reversed", _quietly(np.negative), True),
+    Change("one_minus", "subtracted from 1", _quietly(lambda w: _ONE - w)),
+    Change("root", "the square root was taken (a standard deviation)", _quietly(np.sqrt)),
+    Change("square", "squared", _quietly(np.square)),
+    Change("inverse", "inverted (1 / w)", _quietly(lambda w: _ONE / w)),
+    Change("exp", "the exponential was taken", _quietly(np.exp)),
+    Change("negative_exp", "-exp(w) was taken", _quietly(lambda w: -np.exp(w))),
+    Change("log", "the logarithm was taken", _quietly(np.log)),
+    Change("magnitude", "the sign was dropped (absolute value)", _quietly(np.abs), True),
+    *(
+        Change(
+            "rsqrt",
+            f"1 / sqrt(w + {eps:g}) was taken (an inverse standard deviation)",
+            _quietly(lambda w, e=eps: _ONE / np.sqrt(w + np.float32(e))),
+        )
+        for eps in EPSILONS
+    ),
+    *(
+        Change(
+            "root",
+            f"sqrt(w + {eps:g}) was taken (a standard deviation)",
+            _quietly(lambda w, e=eps: np.sqrt(w + np.float32(e))),
+        )
+        for eps in EPSILONS[1:]
+    ),
+)
+
+
+def scaled(factor: float) -> Change:
+    """Every value times `factor`, which is named where it is a usual one.
+
+    >>> scaled(0.35355338).text
+    'scaled by 1/sqrt(8)'
+    """
+    return Change(
+        "scaled",
+        f"scaled by {factor_name(factor)}",
+        _quietly(lambda w: w * np.float32(factor)),
+    )
+
+
+def factor_name(factor: float) -> str:
+    """2, 1/8, sqrt(64), 1/sqrt(32), or the number.
+
+    >>> factor_name(2.0), factor_name(-0.125), factor_name(0.3)
+    ('2', '-1/8', '0.3')
+    """
+    sign, size = ("-" if factor < 0 else ""), abs(factor)
+    for value, form in (
+        (size, "{}"),
+        (1 / size, "1/{}"),
+        (size**2, "sqrt({})"),
+        (1 / size**2, "1/sqrt({})"),
+    ):
+        if 1 < round(value) <= 2**16 and abs(value - round(value)) <= 1e-5 * value:
+            return sign + form.format(round(value))
+    return f"{sign}{float(f'{size:.7g}'):g}" if size != 1 else f"{sign}1"
+
+
+def narrow_type(leaf: np.ndarray) -> type | None:
+    """The narrowest of bfloat16 and float16 that holds every value of a float leaf.
+
+    >>> narrow_type(np.float32([1.5, 2.0])).__name__
+    'bfloat16'
+    >>> narrow_type(np.float32([0.1])) is None
+    True
+    """
+    if not is_float(leaf.dtype) or not leaf.size:
+        return None
+    for dtype in (BF16, F16):
+        change = through(dtype)
+        if all(_same(change, leaf[piece]) for piece in blocks(leaf.shape)):
+            return dtype
+    return None
+
+
+def _same(change: Function, part: np.ndarray) -> bool:
+    values = single(part)
+    return np.array_equal(change(values), values, equal_nan=True)
+
+
+def rounding(narrow: type | None) -> float:
+    """The relative rounding error of a leaf whose values a narrow type holds: 4 units.
+
+    >>> rounding(None) == 2.0**-21
+    True
+    """
+    return 4 * {BF16: 2.0**-8, F16: 2.0**-11, None: 2.0**-23}[narrow]
+
+
+def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
+    """Changes that take the extent of a source to that of a leaf, within `unit`.
+
+    >>> [c.text for c in proposals(Extent(-1, 2, 9), Extent(0, 3, 9), 1e-6)]
+    ['1 was added']
+    """
+    for change in (*CASTS, *MISREADS, *FUNCTIONS):
+        ends = change.apply(np.float32([source.low, source.high])).astype(np.float64)
+        if change.kind in ("magnitude", "square") and source.low * source.high < 0:
+            if _near(ends.max(), leaf.high, unit):
+                yield change
+        elif _near(ends.min(), leaf.low, unit) and _near(ends.max(), leaf.high, unit):
+            yield change
+    yield from _scales(source, leaf, unit)
+
+
+def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
+    for low, high in ((leaf.low, leaf.high), (leaf.high, leaf.low)):
+        if not (source.low and source.high and low and high) or source.size < 3:
+            continue
+        factors = sorted((low / source.low, high / source.high), key=abs)
+        same = abs(factors[1] - factors[0]) <= 4 * unit * abs(factors[1])
+        factor = high / source.high if abs(source.high) > abs(source.low) else low / source.low
+        if same and abs(factor - 1) > 4 * unit and factor != -1:
+            yield scaled(_tidy(factor, unit))
+
+
+def _tidy(factor: float, unit: float) -> float:
+    """The usual factor near `factor`, if there is one: the extent is known only to rounding."""
+    size = abs(factor)
+    for power, back in ((1, 1.0), (-1, -1.0), (2, 0.5), (-2, -0.5)):
+        whole = round(size**power) if size**power < 2**17 else 0
+        if whole > 1 and abs(size**power - whole) <= 8 * unit * whole:
+            return math.copysign(float(whole) ** back, factor)
+    return factor
+
+
+def _near(a: float, b: float, unit: float) -> bool:
+    return a == b or abs(a - b) <= unit * max(abs(a), abs(b), 2.0**-100) + _shift(a, b, unit)
+
+
+def _shift(a: float, b: float, unit: float) -> float:
+    """Room for a value that came from 1 + w or w - 1, whose rounding is that of 1."""
+    return unit if max(abs(a), abs(b)) < 1 else 0.0
+
+
+def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:
+    """Whether the leaf is the changed source, element by element.
+
+    >>> w = np.float32([0.1, 0.2]); agrees(FUNCTIONS[0], w, w + np.float32(1), 1e-6)
+    True
+    """
+    if source.shape != leaf.shape:
+        return False
+    shifted = change.kind in ("one_plus", "minus_one", "one_minus")
+    for piece in blocks(leaf.shape):
+        want, have = change.apply(single(source[piece])), single(leaf[piece])
+        if change.exact and np.array_equal(canonical(want), canonical(have)):
+            continue
+        size = np.maximum(np.abs(want), np.abs(have))
+        with np.errstate(invalid="ignore"):
+            bad = np.abs(want - have) > unit * (size + (1.0 if shifted else 0.0))
+        if bad.any() or not np.array_equal(np.isnan(want), np.isnan(have)):
+            return False
+    return True
+
+
+def near(source: np.ndarray, leaf: np.ndarray) -> float:
+    """The correlation of two tensors of one shape, on at most one block of elements."""
+    step = max(1, source.size // BLOCK)
+    a = single(source).reshape(-1)[::step].astype(np.float64)
+    b = single(leaf).reshape(-1)[::step].astype(np.float64)
+    if a.size < 8 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    norm = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / norm if norm else 0.0
