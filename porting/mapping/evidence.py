@@ -78,6 +78,8 @@ def flatten_readings(
     space = max((len(shape) - 2 for shape in convs if not pair.source.bare), default=0)
     width = part.shape[1]
     widths = {n for u in sources if u is not pair.source for p in u.parts.values() for n in p.shape}
+    if any(u.role in ("q", "k", "qkv") for u in sources):
+        return []
     if not convs or width in widths or len(pair.target.parts["w"].shape) != 2:
         return []
     channels = [s[0] for s in convs if width % s[0] == 0 and s[0] > 1 and width != s[0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping as AnyMapping
 from typing import Any
 
@@ -11,9 +12,9 @@ from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
-from porting.mapping.scores import contradict, layouts_of, literal
+from porting.mapping.scores import contradict, layouts_of, literal, overlap
 from porting.mapping.ties import tie_leaves, unused_keys
-from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units
+from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units, unused_reason
 from porting.tree import leaves
 
 
@@ -67,30 +68,67 @@ def source_specs(source: Any) -> tuple[dict[str, Any], bool]:
 
 def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: bool) -> Mapping:
     targets = units(goal, ordered=False)
-    kept = {key: spec for key, spec in specs.items() if not _left_out(key, spec, targets)}
-    sources = expand(units(kept, ordered), targets)
+    sources = expand(units(_parameters(specs, targets), ordered), targets)
     pairs = assign(sources, targets)
-    complete = len({id(p.target) for p in pairs}) == len(targets)
     relations = Relations(pairs)
-    found: dict[str, MappedLeaf] = {}
-    for pair in pairs:
-        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, complete, sources)}
-    found |= tie_leaves(specs, sources, targets, found)
+    found = _found(specs, sources, targets, pairs, relations, complete=True)
+    if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
+        found = _found(specs, sources, targets, pairs, relations, complete=False)
     unmapped = {path: "nothing in the source fits its name and shape" for path in goal if path not in found}
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
 
 
-def _left_out(key: str, spec: Any, targets: list[Unit]) -> bool:
-    """Whether a source tensor is a buffer that the target does not have."""
-    if buffer_reason(key, strict=True):
-        return True
-    if key.endswith("bias") and len(spec.shape) >= 3 and set(spec.shape[:-2]) == {1}:
-        return True
-    if not buffer_reason(key):
-        return False
-    unit = units({key: spec}, ordered=False)[0]
-    return not any(literal(unit.path, t.path) > 0.7 and t.size == unit.size for t in targets)
+def _found(
+    specs: AnyMapping[str, Any], sources: list[Unit], targets: list[Unit],
+    pairs: list[Pair], relations: Relations, complete: bool,
+) -> dict[str, MappedLeaf]:
+    """Target path -> leaf, of the pairs and of what is tied to them."""
+    found: dict[str, MappedLeaf] = {}
+    for pair in pairs:
+        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, complete, sources)}
+    return found | tie_leaves(specs, sources, targets, found)
+
+
+def _parameters(specs: AnyMapping[str, Any], targets: list[Unit]) -> dict[str, Any]:
+    """The source without the buffers that the target does not have.
+
+    A buffer by name is kept where the target has its namesake, or has more layers of its
+    size than the rest of the source can fill.
+    """
+    rest = {key: spec for key, spec in specs.items() if not unused_reason(key, spec)}
+    wanted = Counter(t.size for t in targets) - Counter(u.size for u in units(rest, False))
+    for key, spec in specs.items():
+        if key in rest or buffer_reason(key, strict=True):
+            continue
+        unit = units({key: spec}, ordered=False)[0]
+        if wanted[unit.size] or any(_namesakes(unit, t) for t in targets):
+            rest[key] = spec
+            wanted[unit.size] -= 1
+    spare = _other_names(rest, targets)
+    return {key: spec for key, spec in specs.items() if key in rest and key not in spare}
+
+
+def _other_names(specs: AnyMapping[str, Any], targets: list[Unit]) -> set[str]:
+    """Second names of one token table (`shared` is also `encoder.embed_tokens`), where the
+    target has no place for them."""
+    tables: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
+    for unit in units(specs, ordered=False):
+        if unit.role == "tok" and unit.parts.keys() == {"w"}:
+            tables[unit.parts["w"].shape].append(unit)
+    spare: set[str] = set()
+    for shape, named in tables.items():
+        places = sum(
+            t.role == "tok" or t.parts["w"].name == "embedding"
+            for t in targets if "w" in t.parts and t.parts["w"].shape == shape
+        )  # fmt: skip
+        if places == 1 and any(unit.path[-1] == "shared" for unit in named):
+            spare |= {u.parts["w"].sources[0] for u in named if u.path[-1] != "shared"}
+    return spare
+
+
+def _namesakes(unit: Unit, target: Unit) -> bool:
+    return target.size == unit.size and literal(unit.path, target.path) > 0.7
 
 
 def _leaves_of(
@@ -147,7 +185,8 @@ def _doubt(pair: Pair, complete: bool) -> str:
         return f"the names contradict each other: {pair.source} and {pair.target}"
     named = literal(pair.source.path, pair.target.path) >= 0.3
     same = pair.source.role and pair.source.role == pair.target.role
-    if not (complete or named or same):
+    placed = pair.target.auto and overlap(pair.source.chain, pair.target.chain) >= 0.5
+    if not (complete or named or same or placed):
         return f"only its shape speaks for {pair.source}"
     return ""
 

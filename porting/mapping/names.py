@@ -110,15 +110,6 @@ def components(path: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def is_auto_numbered(component: str) -> bool:
-    """Whether Flax gave this name: a class and a counter.
-
-    >>> is_auto_numbered("Dense_0"), is_auto_numbered("layer_0")
-    (True, False)
-    """
-    return bool(_AUTO.match(component))
-
-
 @cache
 def words(component: str) -> tuple[str, ...]:
     """The words of one component, in their common spelling.

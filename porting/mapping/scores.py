@@ -34,7 +34,7 @@ class Scorer:
             return None
         score = LITERAL * literal(source.path, target.path)
         score += WORDS * self.common_words(source, target)
-        score += STRUCTURE * overlap(source.chain, target.chain)
+        score += STRUCTURE * (overlap(source.chain, target.chain) + (source.inner == target.inner)) / 2
         score += ROLE * (source.role == target.role != "")
         if contradict(source, target):
             score -= CLASH
@@ -85,6 +85,9 @@ def overlap(a: frozenset[int], b: frozenset[int]) -> float:
 
 def contradict(source: Unit, target: Unit) -> bool:
     """Whether the names say that the two are different layers."""
+    if source.role == "head" and target.parts.keys() == {"w"}:
+        if target.parts["w"].name == "embedding":
+            return True
     return clash(source.role, target.role) or opposite(source.words, target.words)
 
 

@@ -9,7 +9,7 @@ from porting.mapping.layouts import candidates, rule_of
 from porting.mapping.names import components, role, words
 from porting.mapping.result import NO_PLACE, MappedLeaf
 from porting.mapping.scores import EMBEDS, literal
-from porting.mapping.units import Part, Unit, buffer_reason
+from porting.mapping.units import Part, Unit, unused_reason
 
 HEADS = frozenset({"head", "decoder", "logits", "unembed"})
 
@@ -29,6 +29,8 @@ def tie_leaves(
             if path in found:
                 continue
             namesake = _namesake(target, slot, leaf, sources, read)
+            if not namesake and slot == "b":
+                namesake = _last_one(target, leaf, sources, read, targets, found)
             tied = namesake or (slot == "w" and _tied(target, leaf, sources, found))
             if tied:
                 made[path] = tied
@@ -49,6 +51,28 @@ def _namesake(
             return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, True,
                               f"The names agree: {unit}.")  # fmt: skip
     return None
+
+
+def _last_one(
+    target: Unit, leaf: Part, sources: list[Unit], read: set[str], targets: list[Unit],
+    found: AnyMapping[str, MappedLeaf],
+) -> MappedLeaf | None:
+    """A bias whose layer's weight is tied away: the only unread bias for the only open one."""
+    unread = [
+        (u, p) for u in sources
+        if (p := u.parts.get("b")) and p.sources[0] not in read and p.shape == leaf.shape
+    ]
+    places = [
+        t for t in targets
+        if (p := t.parts.get("b")) and p.sources[0] not in found and p.shape == leaf.shape
+    ]
+    if len(unread) != 1 or len(places) != 1:
+        return None
+    unit, part = unread[0]
+    rule = rule_of(candidates(part, leaf, target.role)[0], part.pick)
+    sure = target.auto or bool(unit.role and unit.role == target.role)
+    return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, sure,
+                      f"{unit} is the only bias left of its size.")
 
 
 def _tied(
@@ -91,10 +115,7 @@ def unused_keys(
 
 
 def _why(key: str, specs: AnyMapping[str, Any], read: set[str]) -> str:
-    reason = buffer_reason(key)
-    shape = tuple(specs[key].shape)
-    if not reason and key.endswith("bias") and len(shape) >= 3 and set(shape[:-2]) == {1}:
-        reason = "a buffer: a causal mask"
+    reason, shape = unused_reason(key, specs[key]), tuple(specs[key].shape)
     if reason:
         return reason
     twin = _twin(key, shape, specs, read)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from porting.leaves import ONLY, Join
-from porting.mapping.names import WRAPPERS, components, is_auto_numbered, natural, role, words
+from porting.mapping.names import WRAPPERS, components, natural, role, words
 
 #: leaf name -> slot of a layer
 SLOTS = {
@@ -38,8 +38,6 @@ BUFFERS = (
     (r"(^|[./])final_logits_bias$", "a buffer of zeros that Flax does not keep"),
     (r"(^|[./])(_float_tensor|dummy|version|_extra_state)$", "a marker that holds no weights"),
 )  # fmt: skip
-#: of these, the ones that are never a parameter, whatever the target holds
-NEVER = 2
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,16 @@ class Unit:
     chain: frozenset[int] = field(default=frozenset(), hash=False)
 
     @property
+    def inner(self) -> int:
+        """Size of the smallest module that holds more than this layer."""
+        return min((n for n in self.chain if n > self.count), default=self.count)
+
+    @property
+    def auto(self) -> bool:
+        """Whether Flax counted its name (`Dense_0`), so that the name says nothing."""
+        return len(self.path) > 1 and self.path[-1].isdigit() and self.path[-2][:1].isupper()
+
+    @property
     def count(self) -> int:
         """Number of parameters."""
         return sum(part.count for part in self.parts.values())
@@ -148,6 +156,14 @@ def buffer_reason(key: str, strict: bool = False) -> str:
     """
     table = BUFFERS[:1] if strict else BUFFERS
     return next((why for pattern, why in table if re.search(pattern, key)), "")
+
+
+def unused_reason(key: str, spec: Any) -> str:
+    """Why a tensor is no parameter, from its name and shape; "" if it may be one."""
+    shape = tuple(spec.shape)
+    if key.endswith("bias") and len(shape) >= 3 and set(shape[:-2]) == {1}:
+        return "a buffer: a causal mask"
+    return buffer_reason(key)
 
 
 def units(leaves: Mapping[str, Any], ordered: bool) -> list[Unit]:
@@ -253,9 +269,3 @@ def _in_blocks(paths: list[tuple[str, ...]]) -> bool:
         closed |= {previous[:depth] for depth in range(shared + 1, len(previous))}
         previous = path
     return True
-
-
-def auto_numbered(path: str) -> bool:
-    """Whether the last module of a target path has a name that Flax counted."""
-    parents = path.split("/")[:-1]
-    return bool(parents) and is_auto_numbered(parents[-1])
