@@ -24,8 +24,13 @@ def real_array(name: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise TypeError
-        array = jnp.asarray(array)
+        with np.errstate(over="raise"):
+            array = jnp.asarray(array)
         array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    except FloatingPointError:
+        raise ArgumentError(
+            f"{name} holds a number beyond the range of float32. Scale it down."
+        ) from None
     except (TypeError, ValueError):
         raise ArgumentError(
             f"{name} is not an array of real numbers. Pass a NumPy or JAX array."

@@ -69,7 +69,7 @@ def dense_bound(
     """
     x, weight, bias = (None if a is None else np.abs(a) for a in (x, weight, bias))
     absolute = dense_reference(x, weight, bias)
-    largest = float(np.max(x, initial=0)) + float(np.max(weight, initial=0))
+    largest = sum(float(np.max(a, initial=0, where=np.isfinite(a))) for a in (x, weight))
     return rounding_bound(absolute, weight.shape[1], largest, stored)
 
 
@@ -158,7 +158,9 @@ def indistinguishable(reference: np.ndarray, alternative: np.ndarray, bound: np.
     >>> indistinguishable(np.ones(2), np.ones(2), np.zeros(2))
     True
     """
-    return bool(np.all(np.abs(alternative - reference) <= 2 * bound))
+    both = Comparison(reference, alternative, 2 * np.asarray(bound, np.float64))
+    with np.errstate(invalid="ignore"):
+        return bool(np.all((both.difference == 0) | (both.ratio <= 1)))
 
 
 @dataclass(frozen=True)

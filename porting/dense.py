@@ -265,7 +265,11 @@ def _wrong(
     if comparison.within:
         return Verdict("unsure", f"{way.happened} Rounding hides it: no output shows it here.")
     share = f"{over} of {size} outputs ({percent(over, size)})"
-    ratio = f"The worst is {comparison.worst:.1e} times what rounding allows."
+    ratio = (
+        f"The worst is {comparison.worst:.1e} times what rounding allows."
+        if np.isfinite(comparison.worst)
+        else "Some are finite on one side only."
+    )
     text = (
         f"Shapes agree. {share} are further off than rounding can explain. {way.happened} {ratio}"
     )
@@ -274,10 +278,15 @@ def _wrong(
 
 
 def _why_equal(weight: np.ndarray, bias: np.ndarray, way: DensePort) -> str:
-    if not way.keeps_bias and way.kernel is not None:
+    if not way.keeps_bias and way.kernel is not None and not bias.any():
         return (
             "The bias is zero, so a forgotten bias changes nothing. A fresh PyTorch or Flax "
             "layer cannot show this fault. Change the data seed to see the difference."
+        )
+    if not way.keeps_bias and way.kernel is not None:
+        return (
+            "The bias is smaller than the rounding of these outputs, so a forgotten bias does "
+            "not show. Scale the inputs or the weights down to see the difference."
         )
     square = weight.shape[0] == weight.shape[1]
     if 1 in weight.shape:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -63,6 +63,8 @@ def _parse_side(text: str, pattern: str) -> tuple[_Axis, ...]:
         parts: tuple[_Axis, ...] = ()
         if match["group"] is not None:
             parts = _parse_side(match["group"], pattern)
+        if match["flip"] and parts:  # a merged axis is reversed by reversing each of its parts
+            parts = tuple(replace(part, flip=not part.flip) for part in parts)
         axes.append(_Axis(parts, match["name"] or "", take, bool(match["flip"])))
     return tuple(axes)
 
@@ -77,6 +79,8 @@ def _parse(pattern: str) -> tuple[tuple[_Axis, ...], tuple[_Axis, ...]]:
         names = [a.name for axis in side for a in axis.atoms if a.name != "1"]
         if len(set(names)) != len(names):
             raise RuleError(f"The rule {pattern!r} names an axis twice on one side.")
+    if any(axis.take is not None for side in sides[1] for axis in (side, *side.atoms)):
+        raise RuleError(f"The rule {pattern!r} selects on the right. Select on the left.")
     kept = {
         a.name
         for axis in sides[0]
@@ -113,10 +117,14 @@ class Rule:
     sizes: Mapping[str, int] | tuple[tuple[str, int], ...] = field(default=())
 
     def __post_init__(self) -> None:
-        pairs = dict(self.sizes).items()
-        object.__setattr__(self, "pattern", " ".join(self.pattern.split()))
-        object.__setattr__(self, "sizes", tuple((k, int(v)) for k, v in pairs))
+        sides = (" ".join(side.split()) for side in self.pattern.split("->"))
+        object.__setattr__(self, "pattern", " -> ".join(sides))
+        sizes = tuple((k, int(v)) for k, v in dict(self.sizes).items())
+        object.__setattr__(self, "sizes", sizes)
         _parse(self.pattern)
+        wrong = [f"{k} = {v}" for k, v in sizes if v < 1]
+        if wrong:
+            raise RuleError(f"The rule '{self}' has a size below 1: {', '.join(wrong)}.")
 
     @classmethod
     def parse(cls, text: str) -> Rule:
@@ -161,8 +169,8 @@ class Rule:
             )
         given, found = dict(self.sizes), {}
         for axis, length in zip(left, shape, strict=True):
-            if axis.take is not None and axis.parts:
-                length = _taken(axis.take, length)
+            if axis.parts:
+                length = self._taken(axis.take, length)
             unknown = [a.name for a in axis.atoms if a.name != "1" and a.name not in given]
             known = math.prod(given[a.name] for a in axis.atoms if a.name in given)
             if len(unknown) > 1:
@@ -179,7 +187,20 @@ class Rule:
             for atom in axis.atoms:
                 if atom.name != "1":
                     found[atom.name] = given.get(atom.name, length // known)
+                    self._taken(atom.take, found[atom.name])
         return found
+
+    def _taken(self, take: int | slice | None, length: int) -> int:
+        """How many of `length` a selection leaves; it must lie within."""
+        ends = (take.start, take.stop) if isinstance(take, slice) else (take, take)
+        last = length if isinstance(take, slice) else length - 1
+        if any(end is not None and not -length <= end <= last for end in ends):
+            text = f"{ends[0]}:{ends[1]}" if isinstance(take, slice) else take
+            text = str(text).replace("None", "")
+            raise RuleError(f"The rule '{self}' takes {text} of an axis of {length}.")
+        if take is None:
+            return length
+        return len(range(*take.indices(length))) if isinstance(take, slice) else 1
 
     def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape that a source of `shape` gets, computed without an array.
@@ -191,7 +212,7 @@ class Rule:
         sizes = {"1": 1, **self.axis_sizes(shape)}
         for atom in (a for axis in left for a in axis.atoms):
             if isinstance(atom.take, slice):
-                sizes[atom.name] = _taken(atom.take, sizes[atom.name])
+                sizes[atom.name] = self._taken(atom.take, sizes[atom.name])
         return tuple(math.prod(sizes[a.name] for a in axis.atoms) for axis in right)
 
     def apply(self, array: Any) -> Any:
@@ -269,10 +290,6 @@ class Rule:
         [[0, 2, 4], [1, 3, 5]]
         """
         return self.apply(np.arange(math.prod(shape)).reshape(tuple(shape)))
-
-
-def _taken(take: int | slice, length: int) -> int:
-    return len(range(*take.indices(length))) if isinstance(take, slice) else 1
 
 
 TRANSPOSE = Rule("o i -> i o")

@@ -33,6 +33,13 @@ EXPANSION = 64  #: bytes of the tensors for one byte of their file (compression,
 EXPANSION_FREE = 2**26  #: and this much more, so that a small file may repeat a little
 
 
+def _numeric(value: object) -> bool:
+    """Whether `value` may stand for a number: no text, no truth value, no mask."""
+    return not isinstance(value, (bool, str, bytes)) and (
+        str(getattr(value, "dtype", "")) != "bool"
+    )
+
+
 def whole(name: str, value: object) -> int:
     """`value` as an `int`, if it is a finite whole number and not a boolean.
 
@@ -43,7 +50,7 @@ def whole(name: str, value: object) -> int:
     porting.errors.ArgumentError: features = 2.5 is not a whole number. Pass a whole number.
     """
     try:
-        if isinstance(value, (bool, str, bytes)):
+        if not _numeric(value):
             raise TypeError
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -104,6 +111,8 @@ def truncated_seed(name: str, value: object) -> int:
     7
     """
     try:
+        if not _numeric(value):
+            raise TypeError
         return seed(name, int(value))  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, ArgumentError):

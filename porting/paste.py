@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 
 import numpy as np
@@ -11,12 +10,18 @@ import numpy as np
 from porting import limits
 from porting.errors import ArgumentError, LimitError
 
+#: The wrapping of a printed array: NumPy's `array(…)`, PyTorch's `tensor(…)` and `Parameter`.
+_PRINTED = re.compile(
+    r"(?:Parameter containing:\s*)?(?:\w+\.)?(?:array|tensor|Array)\((\[.*\])[^\[\]]*\)", re.DOTALL
+)
+
 
 def parse_matrix(text: str, name: str = "weight") -> np.ndarray:
     """A pasted matrix as float32 `(rows, columns)`.
 
     Args:
-        text: `[[1, 2], [3, 4]]`, or one row a line with spaces or commas between.
+        text: `[[1, 2], [3, 4]]`, one row a line with spaces or commas between, or what
+            NumPy and PyTorch print: `array([[1., 2.]])`, `tensor([[1., 2.]], device='cpu')`.
         name: how the messages call it.
 
     Raises:
@@ -68,10 +73,12 @@ def _rows(text: str, name: str) -> list[list]:
             f"{name} is {len(text):,} characters long; the limit is {limits.PASTED_CHARACTERS:,}. "
             "Upload it as a .safetensors file instead."
         )
-    text = text.strip()
+    text = _PRINTED.sub(r"\1", text.strip())
     if text.startswith("[") and "," in text:
         try:
-            found = json.loads(text)
+            # "1." as NumPy prints it becomes "1.0"; numbers stay text until `_number`.
+            bare = re.sub(r"(?<=\d)\.(?!\d)", ".0", text)
+            found = json.loads(bare, parse_float=str, parse_int=str)
         except (ValueError, RecursionError) as error:
             where = (
                 f" at line {error.lineno}, column {error.colno}"
@@ -96,7 +103,8 @@ def _number(value: object, name: str, row: int, column: int) -> float:
         if value is None or isinstance(value, (bool, list, dict)):
             raise ValueError
         number = float(value)  # type: ignore[arg-type]
-        if math.isfinite(number) and abs(number) > float(np.finfo(np.float32).max):
+        written_infinite = "inf" in str(value).lower()
+        if abs(number) > float(np.finfo(np.float32).max) and not written_infinite:
             raise ValueError
     except (ValueError, OverflowError):
         raise ArgumentError(

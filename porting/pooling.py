@@ -49,7 +49,8 @@ def pool(matrix: np.ndarray, rows: int = 128, columns: int = 128) -> Pooled:
     row_squares = np.empty(len(values))
     column_squares = np.zeros(len(starts))
     for i, top in enumerate(range(0, height, step[0])):
-        block = np.asarray(matrix[top : top + step[0]], np.float32)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 is drawn as an infinity
+            block = np.asarray(matrix[top : top + step[0]], np.float32)
         high = np.maximum.reduceat(block.max(axis=0), starts)
         low = np.minimum.reduceat(block.min(axis=0), starts)
         values[i] = np.where(high >= -low, high, low)

@@ -35,17 +35,22 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
+        found: dict[str, Any] = {}
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{path}/")
+            found = flatten(value, f"{path}/")
         elif isinstance(value, (list, tuple)):
-            flat |= flatten({str(i): item for i, item in enumerate(value)}, f"{path}/")
+            found = flatten({str(i): item for i, item in enumerate(value)}, f"{path}/")
         elif is_leaf(value):
-            flat[path] = value
+            found = {path: value}
         elif value is not None:
             raise ArgumentError(
                 f"{path} holds a {type(value).__name__}, which is neither an array nor a "
                 "mapping of arrays. Pass parameters only."
             )
+        twice = flat.keys() & found.keys()
+        if twice:
+            raise ArgumentError(f"{min(twice)} is named twice. Name every leaf once.")
+        flat |= found
     return flat
 
 
@@ -63,6 +68,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ArgumentError(f"{path}: {parent} is both a leaf and a branch.")
+        if name in node:
+            raise ArgumentError(f"{path}: {name} is both a leaf and a branch.")
         if name in node:
             raise ArgumentError(f"{path}: {name} is both a leaf and a branch.")
         node[name] = leaf
@@ -110,7 +117,7 @@ def leaves(target: Any) -> dict[str, Any]:
 
         module, *inputs = target
         return flatten(jax.eval_shape(module.init, jax.random.key(0), *inputs))
-    elif not type(target).__mro__[-2].__module__.startswith("flax.nnx"):
+    elif not any(base.__module__.startswith("flax.nnx") for base in type(target).__mro__):
         if hasattr(target, "init") and hasattr(target, "apply"):
             raise ArgumentError(
                 "A Linen module alone has no shapes. Pass the pair (module, sample_input)."
