@@ -88,14 +88,21 @@ def _rows(text: str, name: str) -> list[list]:
             raise ArgumentError(f"{name} is not JSON{where}. Write [[1, 2], [3, 4]].") from None
         rows = found if found and all(isinstance(row, list) for row in found) else [found]
     else:
-        lines = re.sub(r"[\[\]]", " ", text).splitlines()
-        rows = [re.split(r"[\s,;]+", line.strip(" ,;\t")) for line in lines if line.strip(" ,;\t")]
+        rows = [re.split(r"[\s,;]+", line) for line in _lines(text)]
     if sum(map(len, rows)) > limits.PASTED_NUMBERS:
         raise LimitError(
             f"{name} holds {sum(map(len, rows)):,} numbers; the limit is {limits.PASTED_NUMBERS:,}. "
             "Upload it as a .safetensors file instead."
         )
     return rows
+
+
+def _lines(text: str) -> list[str]:
+    """One text a row: by brackets, since NumPy breaks long rows, or else by lines."""
+    rows = re.findall(r"\[([^\[\]]*)\]", text)
+    if re.sub(r"\[[^\[\]]*\]|[\[\]\s,;]", "", text):
+        rows = re.sub(r"[\[\]]", " ", text).splitlines()
+    return [row.strip(" ,;\t\n") for row in rows if row.strip(" ,;\t\n")]
 
 
 def _number(value: object, name: str, row: int, column: int) -> float:

@@ -142,7 +142,9 @@ def test_spaces_do_not_matter():
     assert str(Rule("a b->b a").inverse()) == "b a -> a b"
 
 
-@pytest.mark.parametrize("text", ["a b -> b a", "(q=0 h d) e -> e h d; q=3, h=5", "-a (b c)=2:8 -> (a b) c; b=3"])
+@pytest.mark.parametrize(
+    "text", ["a b -> b a", "(q=0 h d) e -> e h d; q=3, h=5", "-a (b c)=2:8 -> (a b) c; b=3"]
+)
 def test_a_rule_is_read_back_from_its_text(text):
     assert str(Rule.parse(text)) == text
     assert Rule.parse(str(Rule.parse(text))) == Rule.parse(text)
@@ -205,4 +207,6 @@ def test_a_leaf_of_another_shape_cannot_be_scattered():
 def test_a_part_has_no_inverse():
     with pytest.raises(RuleError) as error:
         Rule("r=0:2 e -> e r").inverse()
-    assert str(error.value) == "The rule 'r=0:2 e -> e r' takes a part of its source: use `scatter`."
+    assert (
+        str(error.value) == "The rule 'r=0:2 e -> e r' takes a part of its source: use `scatter`."
+    )
