@@ -94,14 +94,14 @@
       const height = Math.round(cell * data.rows) + margin.t + margin.b;
       const ink = token("--pl-ink-soft");
       const ticks = (count) => {
-        const step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100].find((s) => s * cell >= 18) || 128;
+        const step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100].find((s) => s * cell >= (count > 100 ? 26 : 18)) || 128;
         return Array.from({ length: Math.ceil(count / step) }, (_, i) => i * step);
       };
       const axis = (title, count, unit) => ({
         title: { text: title, standoff: 4, font: { size: 12, color: ink } },
         ...(data.pooled ? { nticks: 5, separatethousands: true } : { tickvals: ticks(count) }),
         tickfont: { size: 10, color: ink, family: "IBM Plex Mono, monospace" },
-        showgrid: false, zeroline: false, ticks: "", fixedrange: !data.pooled,
+        tickangle: 0, showgrid: false, zeroline: false, ticks: "", fixedrange: !data.pooled,
         range: [-0.5, count * unit - 0.5],
       });
       const [height1, width1] = this.unit;
@@ -377,8 +377,9 @@
   }
 
   class Facts {
-    constructor() { this.node = el("section", "pl-block"); this.title = el("h3"); this.list = el("dl", "pl-facts"); this.node.append(this.title, this.list); }
+    constructor() { this.node = el("section", "pl-block"); this.title = el("h3"); this.list = el("dl", "pl-facts"); this.note = el("p", "pl-warning"); this.node.append(this.title, this.list, this.note); }
     update(block) {
+      this.note.textContent = block.note || "";
       this.title.textContent = block.title;
       this.list.replaceChildren(...block.rows.flatMap(([name, value]) => [el("dt", "", name), el("dd", "pl-mono", value)]));
     }
@@ -413,17 +414,19 @@
       this.fill();
     }
     fill() {
-      const { columns, rows, selected, event } = this.block;
+      const { columns, rows, selected, event, mono } = this.block;
       const head = el("tr");
       head.append(...columns.map((c) => el("th", "", c)));
       const body = rows.filter((r) => !this.check.checked || (r.status && r.status !== "ok")).map((r) => {
         const line = el("tr", r.key === selected ? "pl-selected" : "");
-        r.cells.forEach((text, i) => {
-          const cell = el("td", i < 5 ? "pl-mono" : "");
-          if (i === r.cells.length - 1 && r.status) { cell.className = ""; cell.append(el("span", `pl-status pl-status-${r.status}`, text)); } else cell.textContent = text;
+        r.cells.forEach((content) => {
+          const { text, status, below } = typeof content === "string" ? { text: content } : content;
+          const cell = el("td", status || !mono ? "" : "pl-mono");
+          cell.append(el("span", status ? `pl-status pl-status-${status}` : "", text));
+          if (below) cell.append(el("span", "pl-below", below));
           line.append(cell);
         });
-        if (event) {
+        if (event && r.key) {
           line.tabIndex = 0;
           line.dataset.key = r.key;
           line.setAttribute("aria-selected", String(r.key === selected));
@@ -527,6 +530,8 @@
         let block = this.blocks.get(data.id);
         if (!block) this.blocks.set(data.id, (block = new KINDS[data.kind](this)));
         block.update(data);
+        block.node.style.setProperty("--share", data.share || 1);
+        block.node.classList.toggle("pl-part", (data.share || 1) < 1);
         if (this.body.children[i] !== block.node) this.body.insertBefore(block.node, this.body.children[i] || null);
       });
       this.placeReadout();
@@ -593,8 +598,7 @@
     redraw() {
       if (!this.width || !this.value) return;
       if (!window.Plotly) { setTimeout(() => this.redraw(), 30); return; }
-      const inner = this.body.clientWidth;
-      for (const block of this.blocks.values()) block.draw(inner);
+      for (const block of this.blocks.values()) block.draw(block.node.clientWidth);
       if (this.at) this.show(this.at.panel, this.at.cell);
       this.count += 1;
       this.root.dataset.n = this.count;
@@ -602,7 +606,7 @@
 
     address() {
       const { query } = this.value;
-      if (query === undefined || !this.root.offsetParent) return;
+      if (query === undefined || !this.root.offsetParent || !window.portlensSettled) return;
       const kept = [...new URLSearchParams(location.search)].filter(([k]) => k.startsWith("__"));
       const search = `?${[query, new URLSearchParams(kept)].filter(String).join("&")}`;
       if (location.search === search) return;
@@ -690,6 +694,10 @@
       const draw = () => lens.update(props.value);
       watch("value", draw);
       draw();
+    },
+    /* The address is left alone until the server has read it (see page.py). */
+    settle() {
+      document.querySelectorAll(".pl-lens").forEach((root) => root.lens && root.lens.value && root.lens.address());
     },
     tile(id, value) {
       const root = document.querySelector(`#${id} .pl-lens`);

@@ -177,12 +177,9 @@ def part(
 
 @dataclass(frozen=True)
 class DenseTab:
-    """The components of the tab that others need."""
+    """What `restored` writes to, in its order."""
 
-    recipe: list[gr.components.Component]
-    groups: list[gr.blocks.Block]
-    inputs: list[gr.components.Component]
-    lens: lens.Lens
+    restores: list[Any]
 
 
 def read(
@@ -314,7 +311,7 @@ def build(default: DenseCase) -> DenseTab:
     file.change(list_tensors, file, tensor, **quiet).then(show, inputs, result, **quiet)
     result.act(lambda: "transpose", None, port, **quiet).then(show, inputs, result, **quiet)
     result.zoom(zoomed, inputs, closer, **quiet)
-    return DenseTab(recipe, list(groups.values()), inputs, result)
+    return DenseTab([*recipe, *groups.values(), result])
 
 
 def make_square(in_dim: Any, features: Any) -> tuple[Any, Any]:

@@ -1,0 +1,107 @@
+"""The stage chart: a forward pass from top to bottom, each stage's error over rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+
+RIGHT, WRONG, MUTED = "#1b7f79", "#c8501e", "#c98a6d"
+FLOOR, CEILING = 0.1, 1e9
+ROW = 21  #: pixels of one bar
+
+
+class StageBar(NamedTuple):
+    """One stage.
+
+    Attributes:
+        name: as on the axis.
+        ratio: error over rounding; at most 1 is rounding.
+        status: "right", "wrong" (the fault is here) or "inherited" (it came from above).
+        story: what the pointer reads.
+    """
+
+    name: str
+    ratio: float
+    status: Literal["right", "wrong", "inherited"]
+    story: str
+
+
+def stage_chart(bars: Sequence[StageBar]) -> go.Figure:
+    """Horizontal bars on a log scale, a pale band up to 1, the first wrong stage labelled.
+
+    >>> figure = stage_chart([StageBar("ln1", 0.0, "right", ""), StageBar("q", 1e4, "wrong", "")])
+    >>> [round(float(v), 1) for v in figure.data[0].x]
+    [0.1, 10000.0]
+    """
+    first = next((i for i, bar in enumerate(bars) if bar.status == "wrong"), None)
+    lengths = np.clip([bar.ratio for bar in bars], FLOOR, CEILING)
+    colours = {"right": RIGHT, "wrong": WRONG, "inherited": MUTED}
+    figure = go.Figure(
+        go.Bar(
+            x=lengths,
+            y=[bar.name for bar in bars],
+            orientation="h",
+            base=FLOOR,
+            marker={
+                "color": [colours[bar.status] for bar in bars],
+                "pattern": {
+                    "shape": ["/" if bar.status == "inherited" else "" for bar in bars],
+                    "fgcolor": "#ffffff",
+                    "size": 5,
+                },
+            },
+            text=[_label(bar, i == first) for i, bar in enumerate(bars)],
+            textposition="outside",
+            cliponaxis=False,
+            hovertext=[bar.story for bar in bars],
+            hoverinfo="text",
+        )
+    )
+    figure.update_layout(
+        margin={"l": 88, "r": 16, "t": 4, "b": 40},
+        bargap=0.35,
+        xaxis={
+            "type": "log",
+            "range": [np.log10(FLOOR), np.log10(CEILING) + 4],
+            "title": {"text": "error / rounding", "standoff": 6},
+            "tickvals": [0.1, 1, 1e2, 1e4, 1e6, 1e8],
+            "ticktext": ["0", "1", "10²", "10⁴", "10⁶", "10⁸"],
+        },
+        yaxis={"autorange": "reversed", "ticksuffix": "  ", "showgrid": False},
+        shapes=[
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": FLOOR,
+                "x1": 1,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": RIGHT,
+                "opacity": 0.1,
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        ],
+    )
+    return figure
+
+
+def chart_height(bars: Sequence[StageBar]) -> int:
+    """The height in pixels that shows every bar.
+
+    >>> chart_height([StageBar("q", 0.0, "right", "")])
+    65
+    """
+    return ROW * len(bars) + 44
+
+
+def _label(bar: StageBar, is_first: bool) -> str:
+    if bar.status == "right":
+        return "✓"
+    mantissa, _, exponent = f"{bar.ratio:.0e}".partition("e")
+    amount = f"{mantissa}e{int(exponent)}" if np.isfinite(bar.ratio) else "∞"
+    return f"<b>{amount}: it starts here</b>" if is_first else amount

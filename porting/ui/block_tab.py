@@ -1,0 +1,334 @@
+"""The tab *Encoder block*: a pre-norm block ported leaf by leaf, and what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from porting import limits
+from porting.block import LINEN_TO_NNX
+from porting.block_blind import blind_spots, seen
+from porting.block_case import SOURCES, BlockCase
+from porting.block_faults import BLOCK_FAULTS
+from porting.block_result import BlockResult, LeafRow, faults_for, run_block
+from porting.errors import ArgumentError
+from porting.figures.block import leaf_infos, stage_bars
+from porting.figures.matrix import tile
+from porting.figures.stages import chart_height, stage_chart
+from porting.ui import lens
+from porting.ui.address import from_query, to_query
+from porting.ui.messages import as_toast, in_lens
+
+STATUS = {"ok": "ok", "skipped": "wrong", "wrong": "wrong"}
+WORDS = {"ok": "right", "skipped": "left at its init", "wrong": "other numbers"}
+RIGHT_PORT = ("None: the right port", "")
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """The recipe of the tab: the case, and the leaf whose picture is open."""
+
+    source: str = "torch-init"
+    fault: str = "qk_exchanged"
+    randomise: bool = False
+    length: int = 5
+    d_model: int = 8
+    num_heads: int = 2
+    d_ff: int = 16
+    data_seed: int = 0
+    seed: int = 0
+    leaf: str = "params/attn/q_proj/kernel"
+
+    @property
+    def case(self) -> BlockCase:
+        """What the engine runs."""
+        return BlockCase(
+            self.length,
+            self.d_model,
+            self.num_heads,
+            self.d_ff,
+            self.seed,
+            self.data_seed,
+            self.source,
+            self.fault,
+            self.randomise,
+        )
+
+
+RECIPE = tuple(BlockView.__dataclass_fields__)
+
+
+def view(recipe: BlockView) -> dict[str, Any]:
+    """The whole column for one recipe."""
+    result = run_block(recipe.case)
+    row = next(r for r in result.rows if r.path == recipe.leaf)
+    actions = [lens.action("right", "Do it right", True)] if result.fault else []
+    if result.verdict.kind == "unsure" and SOURCES[recipe.source].fresh and not recipe.randomise:
+        actions.append(lens.action("randomise", "Randomise every leaf"))
+    blocks = [
+        _stages(result),
+        _sums(result),
+        _leaves(result, recipe.leaf),
+        _pictures(result, row),
+        _blind_spots(recipe),
+    ]
+    return lens.column(result.verdict, blocks, to_query("block", recipe), actions)
+
+
+def _stages(result: BlockResult) -> dict[str, Any] | None:
+    if not result.stages:
+        return None
+    bars = stage_bars(result.stages)
+    note = "The band is what rounding does. Hatched stages are right by themselves and inherit the error."
+    return lens.chart(
+        "stages", "The forward pass", stage_chart(bars), chart_height(bars), note, share=0.5
+    )
+
+
+def _sums(result: BlockResult) -> dict[str, Any]:
+    output = result.output
+    if output is None:
+        return lens.note("sums", "Flax raised before there was an output.", share=0.5)
+    rows = [
+        ("Sum of the NNX output", f"{result.sums[0]:.7g}"),
+        ("Sum of the Linen output", f"{result.sums[1]:.7g}"),
+        ("Sums agree", "yes" if result.sums_agree else "no"),
+        ("Outputs agree with the source", "yes" if result.outputs_agree else "no"),
+        ("Largest error in float32", f"{output.d32:.1e}"),
+        ("Largest error in float64", f"{output.d64:.1e}"),
+        ("Rounding of this run", f"{output.noise:.1e}"),
+        ("Leaves right", f"{sum(r.same for r in result.rows)} of {len(result.rows)}"),
+    ]
+    return lens.facts(
+        "sums", "The pair of sums, and the full comparison", rows, share=0.5, note=result.warning
+    )
+
+
+def _leaves(result: BlockResult, selected: str) -> dict[str, Any]:
+    rows = []
+    for row in result.rows:
+        by_chance = row.same and row.status != "ok"
+        status = "unsure" if by_chance else STATUS[row.status]
+        words = "right by chance" if by_chance else WORDS[row.status]
+        cells = [
+            lens.pair(row.attribute, str(row.after)),
+            lens.pair(", ".join(row.leaf.sources), ", ".join(map(str, row.before))),
+            lens.pair(*str(row.leaf.rule).partition("; ")[::2]),
+            lens.mark(words, status),
+        ]
+        rows.append({"key": row.path, "cells": cells, "status": status})
+    columns = ("Flax leaf", "From", "Rule", "Status")
+    title = "The mapping table"
+    return lens.table("leaves", title, columns, rows, selected=selected, event="row", share=0.64)
+
+
+def _blind_spots(recipe: BlockView) -> dict[str, Any]:
+    spots = blind_spots(recipe.source)
+    states = (("fresh init", False), ("randomised", True))
+    checks = [(check, state) for state in states for check in ("sums", "outputs")]
+    columns = [
+        "Fault",
+        *(f"{check}, {state}" for check, (state, _) in checks),
+        "Leaves, bit for bit",
+    ]
+    rows = []
+    for spot in spots:
+        sights = [spot.randomised if random else spot.fresh for _, (_, random) in checks]
+        cells = [
+            _sight(s and getattr(s, check)) for s, (check, _) in zip(sights, checks, strict=True)
+        ]
+        leaves = _sight(spot.randomised and spot.randomised.leaves)
+        rows.append({"key": spot.fault.name, "cells": [spot.fault.title, *cells, leaves]})
+    counts = ["{} of {}".format(*seen(spots, check, random)) for check, (_, random) in checks]
+    total = ["Seen", *counts, "{} of {}".format(*seen(spots, "leaves", True))]
+    note = (
+        "At a fresh init all biases are zero and all scales one, so a port that forgot them still "
+        "matches. Two equal sums only say that Linen and NNX hold the same port. A fault of the code "
+        "changes no leaf."
+    )
+    rows.append({"key": "", "cells": total})
+    return lens.table(
+        "blind", "What each check cannot see", columns, rows, event="fault", note=note
+    )
+
+
+def _sight(seen_it: bool | None) -> Any:
+    if seen_it is None:
+        return "cannot happen"
+    return lens.mark("seen", "ok") if seen_it else lens.mark("missed", "wrong")
+
+
+def _pictures(result: BlockResult, row: LeafRow) -> dict[str, Any] | None:
+    infos = leaf_infos(result, row)
+    return lens.matrices(
+        "leaf",
+        row.attribute,
+        infos,
+        legend=("value", "value", infos[0].limit),
+        motion=("source", "ported"),
+        share=0.36,
+    )
+
+
+def read(
+    source: str,
+    fault: str | None,
+    randomise: Any,
+    length: Any,
+    d_model: Any,
+    num_heads: Any,
+    d_ff: Any,
+    data_seed: Any,
+    seed: Any,
+    leaf: str | None,
+) -> BlockView:
+    """What the form holds, checked; a fault that does not fit the source is left out."""
+    if source not in SOURCES:
+        raise ArgumentError(f"source = {source!r:.40} is none of {', '.join(SOURCES)}.")
+    named = {"T": length, "d_model": d_model, "num_heads": num_heads, "d_ff": d_ff}
+    named |= {"data seed": data_seed, "init seed": seed}
+    numbers = [limits.whole(name, value) for name, value in named.items()]
+    limits.seed("data seed", data_seed)
+    limits.seed("init seed", seed)
+    leaf = leaf if leaf in LINEN_TO_NNX else BlockView.leaf
+    recipe = BlockView(source, fault or "", bool(randomise), *numbers, leaf)
+    if recipe.fault and recipe.fault not in BLOCK_FAULTS:
+        raise ArgumentError(f"fault = {recipe.fault!r:.40} is no fault of this block.")
+    return recipe
+
+
+@in_lens
+def show(*values: Any) -> dict[str, Any]:
+    """Form -> column."""
+    return view(read(*values))
+
+
+@in_lens
+def chosen(event: gr.EventData, *values: Any) -> Any:
+    """A row of the leaf table -> the column with its picture, and the menu set to it."""
+    leaf = str(event._data.get("key"))
+    recipe = replace(read(*values), leaf=leaf if leaf in LINEN_TO_NNX else BlockView.leaf)
+    return view(recipe), recipe.leaf
+
+
+def fault_menu(source: str, fault: str | None) -> Any:
+    """The faults that fit a source; the present one is kept if it does."""
+    names = [f.name for f in faults_for(BlockCase(source=source))]
+    menu = [RIGHT_PORT, *((BLOCK_FAULTS[n].title, n) for n in names)]
+    return gr.update(choices=menu, value=fault if fault in names else "")
+
+
+def restored(query: Mapping[str, str]) -> list[Any]:
+    """What a link sets: the recipe's components and the column."""
+    faults = ["", *BLOCK_FAULTS]
+    recipe = from_query(
+        BlockView(), query, {"source": SOURCES, "fault": faults, "leaf": LINEN_TO_NNX}
+    )
+    if recipe == BlockView():
+        return [gr.skip()] * (len(RECIPE) + 2)
+    values = [getattr(recipe, name) for name in RECIPE]
+    values[RECIPE.index("fault")] = fault_menu(recipe.source, recipe.fault)
+    own = gr.update(visible=SOURCES[recipe.source].sizes is None)
+    return [*values, own, in_lens(view)(recipe)]
+
+
+@dataclass(frozen=True)
+class BlockTab:
+    """What `restored` writes to, in its order."""
+
+    restores: list[Any]
+
+
+def build(default: BlockView) -> BlockTab:
+    """The controls and the lens of the tab, wired."""
+    with gr.Row(equal_height=False, elem_classes="pl-tab"):
+        with (
+            gr.Column(scale=0, min_width=280, elem_classes="pl-controls"),
+            gr.Accordion("Controls", open=True, elem_classes="pl-fold"),
+        ):
+            source = gr.Radio(
+                [(s.title, name) for name, s in SOURCES.items()],
+                value=default.source,
+                label="Where the weights come from",
+                elem_classes="pl-list",
+            )
+            menu = fault_menu(default.source, default.fault)
+            fault = gr.Dropdown(menu["choices"], value=menu["value"], label="What goes wrong")
+            randomise = gr.Checkbox(
+                default.randomise,
+                label="Randomise every leaf",
+                info="A fresh block has zero biases and unit scales, which hide faults.",
+            )
+            with gr.Group(visible=True) as sizes, gr.Row():
+                d_model = gr.Number(default.d_model, label="d_model", precision=0, min_width=60)
+                heads = gr.Number(default.num_heads, label="num_heads", precision=0, min_width=60)
+                d_ff = gr.Number(default.d_ff, label="d_ff", precision=0, min_width=60)
+            with gr.Row():
+                length = gr.Number(default.length, label="T", precision=0, min_width=50)
+                data_seed = gr.Number(
+                    default.data_seed, label="data seed", precision=0, min_width=50
+                )
+                seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
+            leaf = gr.Dropdown(
+                [(name, path) for path, name in LINEN_TO_NNX.items()],
+                value=default.leaf,
+                label="Leaf in the picture",
+            )
+        with gr.Column(scale=1, min_width=320, elem_classes="pl-result"):
+            result = lens.Lens(view(default), elem_id="block-lens")
+            closer = lens.Tile("block-lens")
+
+    inputs = [source, fault, randomise, length, d_model, heads, d_ff, data_seed, seed, leaf]
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "light"}
+    gr.on(
+        [c.input for c in inputs[1:]],
+        show,
+        inputs,
+        result,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    source.input(
+        lambda s, f: (fault_menu(s, f), gr.update(visible=SOURCES[s].sizes is None)),
+        [source, fault],
+        [fault, sizes],
+        **quiet,
+    ).then(show, inputs, result, **quiet)
+    result.row(chosen, inputs, [result, leaf], **quiet)
+    result.fault(
+        opened,
+        None,
+        fault,
+        **quiet,
+    ).then(show, inputs, result, **quiet)
+    result.act(acted, [fault, randomise], [fault, randomise], **quiet).then(
+        show, inputs, result, **quiet
+    )
+    result.zoom(zoomed, inputs, closer, **quiet)
+    return BlockTab([*inputs, sizes, result])
+
+
+def opened(event: gr.EventData) -> Any:
+    """A row of the table of faults -> the menu set to it."""
+    name = event._data.get("key")
+    return name if name in BLOCK_FAULTS else gr.skip()
+
+
+def acted(event: gr.EventData, fault: str, randomise: bool) -> tuple[str, bool]:
+    """A button beside the verdict."""
+    return ("", randomise) if event._data.get("name") == "right" else (fault, True)
+
+
+@as_toast
+def zoomed(event: gr.EventData, *values: Any) -> dict[str, Any]:
+    """Zoom event -> tile."""
+    recipe, asked = read(*values), event._data
+    result = run_block(recipe.case)
+    row = next(r for r in result.rows if r.path == recipe.leaf)
+    info = next((i for i in leaf_infos(result, row) if i.key == asked.get("key")), None)
+    if info is None:
+        raise ArgumentError("There is no such picture.")
+    return tile(info, tuple(asked["rows"]), tuple(asked["columns"]))
