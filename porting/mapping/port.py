@@ -1,0 +1,307 @@
+"""`port_checkpoint` and `unport_checkpoint`: a mapping carried out, and run backwards."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping as AnyMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from porting.errors import ArgumentError, CoverageError, PortingError, number_of
+from porting.leaves import unport_leaves
+from porting.mapping.infer import infer_mapping, source_specs
+from porting.mapping.result import NO_PLACE, Mapping, arrays_of
+from porting.tree import fold, leaves, unflatten
+
+
+@dataclass(frozen=True)
+class PortReport:
+    """What a port did.
+
+    Attributes:
+        leaves: number of target leaves, all of them filled.
+        keys: number of source tensors that were read.
+        nbytes: bytes of the ported leaves.
+        rules: pattern -> how many leaves went through it.
+        unused: source key -> why it was not read.
+        unsure: one line for every leaf that is used and still a question.
+        casts: one line for every pair of dtypes that was converted.
+        notes: what else a reader should know (joins that cannot be undone).
+        seconds: time of the port, the mapping included where it was inferred.
+        mapping: the table that was carried out.
+        shapes: source key -> shape.
+    """
+
+    leaves: int
+    keys: int
+    nbytes: int
+    rules: dict[str, int]
+    unused: dict[str, str]
+    unsure: tuple[str, ...]
+    casts: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    mapping: Mapping = field(repr=False)
+    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+
+    def code(self, kind: str = "linen", checkpoint: str = "model.safetensors") -> str:
+        """The port as a script that needs only NumPy, safetensors and Flax.
+
+        Args:
+            kind: "linen" or "nnx".
+            checkpoint: the file that the script reads.
+        """
+        from porting.mapping.script import script
+
+        return script(self.mapping, self.shapes, kind, checkpoint)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{number_of(self.leaves, 'leaf')} from {number_of(self.keys, 'tensor')}, "
+            f"{self.nbytes:,} bytes, in {self.seconds * 1000:.0f} ms"
+        ]
+        lines += [f"UNSURE {line}" for line in self.unsure]
+        lines += [*self.casts, *self.notes]
+        lines += [f"{number_of(n, 'leaf')} by {rule}" for rule, n in self.rules.items()]
+        reasons = Counter(self.unused.values())
+        lines += [f"{number_of(n, 'key')} not read: {why}" for why, n in reasons.items()]
+        return "\n".join(lines)
+
+
+def port_checkpoint(
+    source: Any,
+    target: Any,
+    mapping: Mapping | None = None,
+    *,
+    dtype: Any = None,
+    allow_unused: bool = False,
+) -> tuple[dict[str, Any], PortReport]:
+    """Fill every leaf of `target` from `source`.
+
+    Leaves are NumPy views of the source where their rules allow it, so a memory-mapped
+    checkpoint is not read until its values are. A leaf that is a question is filled with
+    the likeliest reading, and stands in `report.unsure`.
+
+    Args:
+        source: a checkpoint, a state_dict, or a Flax tree.
+        target: what `infer_mapping` takes.
+        mapping: the table to carry out; inferred where it is not given.
+        dtype: `None` keeps each tensor's dtype, "target" takes the target leaf's, any
+            other value is the dtype of all floating leaves.
+        allow_unused: do not object to source tensors without a place in the target.
+
+    Returns:
+        A nested dictionary in the shape of the target (an NNX target: by attribute, list
+        positions as integers, as `nnx.update` takes it), and the report.
+
+    Raises:
+        CoverageError: a leaf is open or cannot be made, a tensor has no place, or a tensor
+            taken for tied differs from its twin. All of it in one text.
+
+    >>> variables, report = port_checkpoint(
+    ...     {"fc.weight": np.zeros((5, 3))}, {"params": {"fc": {"kernel": np.zeros((3, 5))}}}
+    ... )
+    >>> variables["params"]["fc"]["kernel"].shape, report.leaves
+    ((3, 5), 1)
+    """
+    start = time.perf_counter()
+    goal = leaves(target)
+    specs, _ = source_specs(source)
+    mapping = infer_mapping(source, goal) if mapping is None else mapping
+    arrays = arrays_of(source)
+    flat, wrong = _fill(mapping, arrays, goal)
+    wrong += [f"{path} is open: {why}" for path, why in mapping.unmapped.items()]
+    wrong += [f"{path} is open" for path in goal if path not in flat and path not in mapping.unmapped
+              and path not in mapping.leaves]  # fmt: skip
+    wrong += _left_over(mapping, specs, allow_unused)
+    wrong += _false_ties(mapping, arrays)
+    if wrong:
+        raise CoverageError(
+            "\n".join([f"The checkpoint does not fill the target, in {number_of(len(wrong), 'place')}:",
+                       *fold(sorted(wrong))])
+        )  # fmt: skip
+    flat, casts = _cast(flat, goal, dtype)
+    report = _report(mapping, specs, flat, casts, time.perf_counter() - start)
+    return _nested(flat, target), report
+
+
+def _fill(
+    mapping: Mapping, arrays: AnyMapping[str, Any], goal: AnyMapping[str, Any]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Every leaf that can be made, and a line for every one that cannot."""
+    flat: dict[str, np.ndarray] = {}
+    wrong: list[str] = []
+    cache = {key: np.asarray(arrays[key]) for leaf in mapping.leaves.values()
+             for key in leaf.sources if key in arrays}  # fmt: skip
+    for path, leaf in mapping.leaves.items():
+        if path not in goal:
+            wrong.append(f"{path} has no place in the target")
+            continue
+        try:
+            made = leaf.apply(cache)
+        except PortingError as error:
+            wrong.append(str(error))
+            continue
+        if made.shape != tuple(goal[path].shape):
+            wrong.append(f"{path} has shape {made.shape}, the target {tuple(goal[path].shape)}")
+        flat[path] = made
+    return flat, wrong
+
+
+def _left_over(mapping: Mapping, specs: AnyMapping[str, Any], allowed: bool) -> list[str]:
+    if allowed:
+        return []
+    read = {key for leaf in mapping.leaves.values() for key in leaf.sources}
+    lines = []
+    for key in specs:
+        if key not in read and mapping.unused.get(key, NO_PLACE) == NO_PLACE:
+            lines.append(f"{key} has {NO_PLACE}; leave it out with an [[ignore]] row, or allow_unused")
+    return lines
+
+
+def _false_ties(mapping: Mapping, arrays: AnyMapping[str, Any]) -> list[str]:
+    """Tensors that were taken for a second name of another and hold other values."""
+    lines = []
+    for key, why in mapping.unused.items():
+        twin = why.removeprefix("tied to ")
+        if twin == why or twin not in arrays or key not in arrays:
+            continue
+        mine, other = np.asarray(arrays[key]), np.asarray(arrays[twin])
+        if mine.tobytes() != other.tobytes():
+            lines.append(f"{key} was taken for another name of {twin}, and their values differ")
+    return lines
+
+
+def _cast(
+    flat: dict[str, np.ndarray], goal: AnyMapping[str, Any], dtype: Any
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The leaves in the dtype asked for, and a line for every conversion."""
+    if dtype is None:
+        return flat, ()
+    try:
+        common = None if isinstance(dtype, str) and dtype == "target" else np.dtype(dtype)
+    except TypeError:
+        raise ArgumentError(f'dtype = {dtype!r} is no dtype. Pass one, or "target", or None.') from None
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    made = {}
+    for path, array in flat.items():
+        wanted = np.dtype(goal[path].dtype) if common is None else common
+        keep = wanted == array.dtype or common is not None and array.dtype.kind in "iub"
+        made[path] = array if keep else array.astype(wanted)
+        if not keep:
+            counts[str(array.dtype), str(wanted), wanted.itemsize < array.dtype.itemsize] += 1
+    lines = tuple(
+        f"{number_of(n, 'leaf')} cast from {old} to {new}" + (", which rounds" if narrow else "")
+        for (old, new, narrow), n in counts.items()
+    )
+    return made, lines
+
+
+def _report(
+    mapping: Mapping,
+    specs: AnyMapping[str, Any],
+    flat: dict[str, np.ndarray],
+    casts: tuple[str, ...],
+    seconds: float,
+) -> PortReport:
+    used = {key for leaf in mapping.leaves.values() for key in leaf.sources}
+    losses = Counter(leaf.join.loses for leaf in mapping.leaves.values() if leaf.join.loses)
+    return PortReport(
+        leaves=len(flat),
+        keys=len(used),
+        nbytes=sum(array.nbytes for array in flat.values()),
+        rules=dict(Counter(leaf.rule.pattern for leaf in mapping.leaves.values()).most_common()),
+        unused=dict(mapping.unused),
+        unsure=tuple(fold(f"{leaf}: {leaf.reason}" for leaf in mapping.unsure.values())),
+        casts=casts,
+        notes=tuple(f"{number_of(n, 'leaf')} cannot be undone: {why}" for why, n in losses.items()),
+        seconds=seconds,
+        mapping=mapping,
+        shapes={key: tuple(specs[key].shape) for key in used},
+    )
+
+
+def _nested(flat: dict[str, np.ndarray], target: Any) -> dict[Any, Any]:
+    tree = unflatten(flat)
+    is_nnx = not isinstance(target, tuple) and any(
+        c.__module__.startswith("flax.nnx") for c in type(target).__mro__
+    )
+    return _with_positions(tree) if is_nnx else tree
+
+
+def _with_positions(tree: Any) -> Any:
+    """Names that are numbers become integers, as NNX spells positions of a list."""
+    if not isinstance(tree, dict):
+        return tree
+    return {int(k) if k.isdigit() else k: _with_positions(v) for k, v in tree.items()}
+
+
+def unport_checkpoint(
+    variables: Any, source_specs: AnyMapping[str, Any], mapping: Mapping
+) -> dict[str, np.ndarray]:
+    """The source tensors that `variables` came from: the mapping run backwards.
+
+    There and back is bit-equal wherever the mapping's joins lose nothing (`Join.loses`).
+    A tied key gets its twin's values, `num_batches_tracked` zero, `position_ids` a range.
+    Other buffers are left out: PyTorch computes them when the module is made.
+
+    Args:
+        variables: the tree that `port_checkpoint` returned, trained or not.
+        source_specs: source key -> anything with `.shape` and `.dtype`.
+        mapping: the mapping of the port.
+
+    Returns:
+        key -> C-contiguous array in the source's dtype, in the order of `source_specs`.
+
+    Raises:
+        CoverageError: a leaf is missing, or two leaves that share a tensor have come apart.
+
+    >>> specs = {"fc.weight": np.zeros((5, 3))}
+    >>> variables, report = port_checkpoint(specs, {"fc": {"kernel": np.zeros((3, 5))}})
+    >>> unport_checkpoint(variables, specs, report.mapping)["fc.weight"].shape
+    (5, 3)
+    """
+    flat = leaves(variables)
+    specs = getattr(source_specs, "specs", source_specs)
+    missing = [f"{path} is missing" for path in mapping.leaves if path not in flat]
+    if missing:
+        raise CoverageError("\n".join(["The variables are not complete:", *fold(missing)]))
+    table = list(mapping.leaves.values())
+    made = unport_leaves(table, flat, specs)
+    _check_shared(mapping, flat, made)
+    for key, why in mapping.unused.items():
+        twin = why.removeprefix("tied to ")
+        if twin in made and twin != why and tuple(specs[twin].shape) == tuple(specs[key].shape):
+            made[key] = made[twin]
+        elif re.search(r"(^|[./])num_batches_tracked$", key):
+            made[key] = np.zeros(tuple(specs[key].shape), specs[key].dtype)
+        elif re.search(r"(^|[./])position_ids$", key):
+            row = np.arange(specs[key].shape[-1], dtype=specs[key].dtype)
+            made[key] = np.broadcast_to(row, specs[key].shape).copy()
+    return {
+        key: np.asarray(made[key], dtype=specs[key].dtype, order="C") for key in specs if key in made
+    }
+
+
+def _check_shared(
+    mapping: Mapping, flat: AnyMapping[str, Any], made: AnyMapping[str, np.ndarray]
+) -> None:
+    """Leaves that read one tensor must agree on it (a tied head that was trained apart)."""
+    readers = Counter(key for leaf in mapping.leaves.values() for key in set(leaf.sources))
+    apart = []
+    for path, leaf in mapping.leaves.items():
+        if leaf.join.loses or all(readers[key] == 1 for key in leaf.sources):
+            continue
+        if np.asarray(flat[path]).tobytes() != np.ascontiguousarray(
+            leaf.apply(made).astype(flat[path].dtype)
+        ).tobytes():
+            apart.append(f"{path} differs from another leaf of {', '.join(leaf.sources)}")
+    if apart:
+        raise CoverageError(
+            "\n".join(["Leaves that share one tensor have come apart (were they trained untied?):",
+                       *fold(apart)])
+        )  # fmt: skip
