@@ -1,6 +1,7 @@
 """Stages of a forward pass: recorded, stored, paired, judged, explained."""
 
 from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.explain import Cause, Explanation, explain
 from porting.trace.judge import compare_traces
 from porting.trace.record_flax import record_linen, record_nnx
 from porting.trace.record_torch import record_torch
@@ -8,12 +9,15 @@ from porting.trace.stages import Stage, Trace
 from porting.trace.store import load_trace
 
 __all__ = [
+    "Cause",
+    "Explanation",
     "Site",
     "Stage",
     "StageResult",
     "Trace",
     "TraceComparison",
     "compare_traces",
+    "explain",
     "load_trace",
     "record_linen",
     "record_nnx",

@@ -10,7 +10,7 @@ from typing import Any
 from porting.errors import number_of
 from porting.trace.align import Alignment
 from porting.trace.measure import Measure, Pair
-from porting.trace.stages import Trace
+from porting.trace.stages import Stage, Trace
 
 STATUSES = {
     "same": "equal, or its difference vanishes in float64",
@@ -19,6 +19,25 @@ STATUSES = {
     "inherited": "wrong because something before or inside it is",
     "unpaired": "the other model has no such stage",
 }
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stage of the candidate, its reference, and how the axes of each array are turned.
+
+    Attributes:
+        mine: the candidate's stage as it was recorded.
+        wanted: the reference's stage.
+        output: how the reference's output is turned.
+        inputs: candidate input -> (reference input, how it is turned).
+        depth: layers before it.
+    """
+
+    mine: Stage
+    wanted: Stage
+    output: Alignment
+    inputs: Mapping[str, tuple[str, Alignment]]
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,7 @@ class TraceComparison:
         reference: the trace that is right.
         candidate: the trace that is judged.
         rows: one for each stage.
-        pairs: candidate stage -> reference stage.
-        alignments: candidate stage -> alignment of its output.
+        matches: candidate stage -> its reference and the alignments of its arrays.
         replayed: whether every stage was judged on the reference's inputs; otherwise only
             those whose own inputs agree are.
         judged: the candidate's stages as they ran on the reference's inputs, or as recorded.
@@ -94,18 +112,23 @@ class TraceComparison:
     reference: Trace
     candidate: Trace
     rows: tuple[StageResult, ...]
-    pairs: Mapping[str, str]
-    alignments: Mapping[str, Alignment]
+    matches: Mapping[str, Match] = field(repr=False)
     replayed: bool
     judged: Trace = field(repr=False)
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Candidate stage -> reference stage."""
+        return {path: match.wanted.path for path, match in self.matches.items()}
 
     @property
     def parting(self) -> tuple[StageResult, ...]:
         """The stages that are wrong by themselves, in the order in which they go wrong."""
         found = [row for row in self.rows if row.status == "parts"]
-        return tuple(sorted(found, key=lambda row: min(map(self._when, row.sites))))
+        return tuple(sorted(found, key=lambda row: min(map(self.when, row.sites))))
 
-    def _when(self, site: Site) -> int:
+    def when(self, site: Site) -> int:
+        """When a site shows, on the clock of the candidate."""
         stage = self.candidate.stage(site.path)
         return stage.started if site.slot == "input" else stage.finished
 

@@ -13,24 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from porting.trace.align import Alignment, align, align_inputs, is_spatial
-from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.align import align, align_inputs, is_spatial
+from porting.trace.comparison import Match, Site, StageResult, TraceComparison
 from porting.trace.measure import Measure, Pair, measure
 from porting.trace.pair import family, pair, passes
 from porting.trace.stages import Stage, Trace
-
-Inputs = dict[str, tuple[str, Alignment]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Match:
-    """A stage, its reference, and how the axes of each array are turned."""
-
-    mine: Stage
-    wanted: Stage
-    output: Alignment
-    inputs: Inputs
-    depth: int
 
 
 def compare_traces(
@@ -70,8 +57,7 @@ def compare_traces(
         reference,
         candidate,
         tuple(_in_order(rows, reference, candidate, matches)),
-        {path: match.wanted.path for path, match in matches.items()},
-        {path: match.output for path, match in matches.items()},
+        matches,
         replayed,
         judged,
     )
@@ -79,11 +65,11 @@ def compare_traces(
 
 def _matches(
     reference: Trace, candidate: Trace, shown: Trace, mapping: Mapping[str, str] | None
-) -> dict[str, _Match]:
+) -> dict[str, Match]:
     """The pairs, found by what the candidate's stages hold in `shown`."""
     pairs = pair(reference, shown, mapping)
     turned = reference.framework == "torch" != candidate.framework
-    matches: dict[str, _Match] = {}
+    matches: dict[str, Match] = {}
     depth = 0
     for stage in shown.stages:
         if stage.path not in pairs or stage.path not in candidate:
@@ -96,7 +82,7 @@ def _matches(
         flattened = _flattened(reference, wanted) if turned else ()
         inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened)
         mine = candidate.stage(stage.path)
-        matches[stage.path] = _Match(mine, wanted, output, inputs, depth)
+        matches[stage.path] = Match(mine, wanted, output, inputs, depth)
         depth += bool(family(stage.kind))
     return matches
 
@@ -112,9 +98,9 @@ def _channels_first(reference: Trace, wanted: Stage) -> bool:
 def _replayed(
     reference: Trace,
     candidate: Trace,
-    matches: dict[str, _Match],
+    matches: dict[str, Match],
     mapping: Mapping[str, str] | None,
-) -> tuple[dict[str, _Match], Trace]:
+) -> tuple[dict[str, Match], Trace]:
     """The pairs found again on right arrays, and the candidate on the reference's inputs.
 
     The layers whose family is known are put right first: then the content of everything
@@ -145,11 +131,11 @@ def _flattened(reference: Trace, wanted: Stage) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _same_family(match: _Match) -> bool:
+def _same_family(match: Match) -> bool:
     return bool(family(match.mine.kind)) and family(match.mine.kind) == family(match.wanted.kind)
 
 
-def _forced(match: _Match, inputs: bool) -> Stage:
+def _forced(match: Match, inputs: bool) -> Stage:
     """The reference's arrays under the candidate's names, in its axes."""
     wanted, name = match.wanted, next(iter(match.mine.outputs))
     first = next(iter(wanted.outputs))
@@ -168,7 +154,7 @@ def _forced(match: _Match, inputs: bool) -> Stage:
     )
 
 
-def _output(match: _Match, stage: Stage) -> tuple[Pair, Measure]:
+def _output(match: Match, stage: Stage) -> tuple[Pair, Measure]:
     wanted, mine = match.wanted.outputs64, stage.outputs64
     pair_ = Pair(
         match.output.apply(match.wanted.output),
@@ -179,7 +165,7 @@ def _output(match: _Match, stage: Stage) -> tuple[Pair, Measure]:
     return pair_, measure(pair_, match.depth)
 
 
-def _input(match: _Match, stage: Stage, name: str) -> tuple[Pair, Measure]:
+def _input(match: Match, stage: Stage, name: str) -> tuple[Pair, Measure]:
     other, turn = match.inputs[name]
     wide = match.wanted.inputs64.get(other)
     pair_ = Pair(
@@ -191,7 +177,7 @@ def _input(match: _Match, stage: Stage, name: str) -> tuple[Pair, Measure]:
     return pair_, measure(pair_, match.depth)
 
 
-def _cut_elsewhere(match: _Match, seen: Mapping[str, tuple[Pair, Measure]], trace: Trace) -> bool:
+def _cut_elsewhere(match: Match, seen: Mapping[str, tuple[Pair, Measure]], trace: Trace) -> bool:
     """Whether a stage differs while what contains it agrees: then it is no such stage.
 
     An error does not vanish, but for a layer whose kind is known it is taken at its word (a
@@ -205,7 +191,7 @@ def _cut_elsewhere(match: _Match, seen: Mapping[str, tuple[Pair, Measure]], trac
 
 
 def _sites(
-    matches: Mapping[str, _Match],
+    matches: Mapping[str, Match],
     seen: Mapping[str, tuple[Pair, Measure]],
     candidate: Trace,
     judged: Trace,
@@ -231,7 +217,7 @@ def _sites(
     return sites
 
 
-def _input_sites(match: _Match, stage: Stage) -> list[Site]:
+def _input_sites(match: Match, stage: Stage) -> list[Site]:
     found = []
     for name in match.inputs:
         pair_, how = _input(match, stage, name)
@@ -246,9 +232,9 @@ def _is_mask(pair_: Pair) -> bool:
 
 
 def _first_to_part(
-    match: _Match,
-    around: _Match,
-    matches: Mapping[str, _Match],
+    match: Match,
+    around: Match,
+    matches: Mapping[str, Match],
     seen: Mapping[str, tuple[Pair, Measure]],
 ) -> bool:
     """Whether all is right until `around` hands this stage its input."""
@@ -257,12 +243,12 @@ def _first_to_part(
     return handed and not any(seen[p][1].parts for p in before)
 
 
-def _blamed(path: str, matches: Mapping[str, _Match], trace: Trace) -> str:
+def _blamed(path: str, matches: Mapping[str, Match], trace: Trace) -> str:
     """The stage that handed the input over: the nearest paired one around it."""
     return next((p for p in trace.ancestors(path) if p in matches), path)
 
 
-def _row(match: _Match, how: Measure, sites: tuple[Site, ...] | list[Site]) -> StageResult:
+def _row(match: Match, how: Measure, sites: tuple[Site, ...] | list[Site]) -> StageResult:
     status = "same" if how.same else "noise"
     if sites or how.parts:
         status = "parts" if sites else "inherited"
@@ -283,7 +269,7 @@ def _row(match: _Match, how: Measure, sites: tuple[Site, ...] | list[Site]) -> S
 
 
 def _in_order(
-    rows: list[StageResult], reference: Trace, candidate: Trace, matches: Mapping[str, _Match]
+    rows: list[StageResult], reference: Trace, candidate: Trace, matches: Mapping[str, Match]
 ) -> list[StageResult]:
     """All rows in the order of the candidate; the reference's own stages behind their like."""
     found = {row.stage: row for row in rows}

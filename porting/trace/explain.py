@@ -1,0 +1,239 @@
+"""Weight fault, code fault or noise: what a comparison of traces comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.problems import leaves_of, problems
+from porting.trace.variants import Choice, Problem, differences, fitting
+
+
+class Verdict(Protocol):
+    """What a leaf's diagnosis must have."""
+
+    @property
+    def status(self) -> str: ...
+
+
+class Diagnosis(Protocol):
+    """What a diagnosis of leaves must have; `porting.diagnose` makes one."""
+
+    @property
+    def leaves(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why one place of one stage parts.
+
+    Attributes:
+        stage: the candidate's stage.
+        reference: the reference's stage.
+        site: where it parts.
+        verdict: `weight`, `code`, `weight and code`, or `undecided`.
+        faults: what the two do differently ("epsilon", "the mask"); empty where unknown.
+        restores: the choices that give the reference's output on these leaves.
+        does: the choices that give the candidate's output.
+        leaves: leaf path -> its status in the diagnosis, for the leaves of this stage.
+        text: all of it in sentences.
+    """
+
+    stage: str
+    reference: str
+    site: Site
+    verdict: str
+    faults: tuple[str, ...]
+    restores: tuple[str, ...]
+    does: tuple[str, ...]
+    leaves: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The causes, in the order in which the forward pass goes wrong.
+
+    Attributes:
+        causes: one for each place that parts by itself.
+        verdict: `same`, `noise`, `weight`, `code`, `weight and code` or `undecided`.
+    """
+
+    causes: tuple[Cause, ...]
+    verdict: str
+
+    def report(self) -> str:
+        """The causes as text."""
+        if not self.causes:
+            return {
+                "same": "The port computes what its reference computes.",
+                "noise": "Rounding explains every difference: no fault.",
+                "unpaired": "No stage was paired: nothing can be said.",
+            }.get(self.verdict, "An error is seen; no stage could be judged by itself.")
+        return "\n".join(cause.text for cause in self.causes)
+
+
+def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> Explanation:
+    """What is wrong at every stage that parts: its leaves, or its code.
+
+    A stage whose leaves are all right in the diagnosis and which parts has a code fault. The
+    known variants are tried on it: what restores parity with the same leaves is named.
+
+    Args:
+        comparison: of `compare_traces`; its candidate should know its leaves.
+        diagnosis: the leaves' verdicts by the candidate's leaf paths; without one a weight
+            fault can only be told where the variants settle it.
+
+    Returns:
+        An `Explanation`.
+
+    >>> import numpy as np
+    >>> from porting.trace import Stage, Trace, compare_traces
+    >>> x = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
+    >>> def run(y): return Trace("linen", (Stage("act", "Gelu", "", 1, 2, {"0": x}, {"": y}),))
+    >>> result = explain(compare_traces(run(np.tanh(x)), run(np.maximum(x, 0))))
+    >>> result.verdict, result.causes[0].restores
+    ('code', ('tanh of its own input',))
+    """
+    causes = [
+        _cause(comparison, row, site, diagnosis) for row in comparison.parting for site in row.sites
+    ]
+    causes.sort(key=lambda cause: comparison.when(cause.site))
+    found = {word for cause in causes for word in cause.verdict.split(" and ")}
+    if not causes:
+        return Explanation((), comparison.verdict)
+    known = [word for word in ("weight", "code") if word in found]
+    return Explanation(tuple(causes), " and ".join(known) or "undecided")
+
+
+def _cause(
+    comparison: TraceComparison, row: StageResult, site: Site, diagnosis: Diagnosis | None
+) -> Cause:
+    wanted, given = [], []
+    for mean, does in problems(comparison, site):
+        wanted, given = _answers(mean, does)
+    options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
+    apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
+    statuses = _statuses(comparison, row, site, diagnosis)
+    verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
+    restores = tuple(dict.fromkeys(_said(p, c, options) for p, c in wanted))
+    does = tuple(dict.fromkeys(_said(p, c, options) for p, c in given))
+    faults = tuple(title for title, _ in apart)
+    text = _text(row, site, verdict, faults, restores, does, statuses)
+    return Cause(
+        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, text
+    )
+
+
+def _answers(
+    mean: Problem, does: Problem
+) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
+    """What fits the reference and what fits the candidate, as near to each other as can be."""
+    wanted = fitting(mean)
+    given = fitting(does, wanted[0] if wanted else None)
+    if given and not wanted:
+        wanted = fitting(mean, given[0])
+    return _nearest([(mean, choice) for choice in wanted], [(does, choice) for choice in given])
+
+
+def _nearest(
+    wanted: list[tuple[Problem, Choice]], given: list[tuple[Problem, Choice]]
+) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
+    """Of what fits either side, the choices that differ least from one of the other side."""
+
+    def apart(a: Choice, others: list[tuple[Problem, Choice]]) -> int:
+        return min((sum(a[o] != b[o] for o in a) for _, b in others), default=0)
+
+    def best(mine: list[tuple[Problem, Choice]], others: list[tuple[Problem, Choice]]):
+        least = min((apart(c, others) for _, c in mine), default=0)
+        return [(p, c) for p, c in mine if apart(c, others) == least]
+
+    return best(wanted, given), best(given, wanted)
+
+
+def _statuses(
+    comparison: TraceComparison, row: StageResult, site: Site, diagnosis: Diagnosis | None
+) -> dict[str, str]:
+    """The diagnosis of the leaves that can matter at this site."""
+    if diagnosis is None:
+        return {}
+    trace = comparison.candidate
+    paths = list(leaves_of(trace, row.stage).values())
+    if site.slot == "output" and not any(
+        row.stage in trace.ancestors(p) for p in comparison.matches
+    ):
+        module = trace.stage(row.stage).module
+        paths = [p for p in diagnosis.leaves if f"/{module}/" in f"/{p}"] or paths
+    return {p: str(diagnosis.leaves[p].status) for p in paths if p in diagnosis.leaves}
+
+
+def _verdict(
+    statuses: Mapping[str, str],
+    rows: list[str],
+    restored: bool,
+    given: list[tuple[Problem, Choice]],
+    site: Site,
+) -> str:
+    """Leaves and variants weighed: a variant that restores parity proves the leaves right."""
+    wrong = [s for s in statuses.values() if s not in ("ok", "ambiguous")]
+    code = restored and "weight" not in rows
+    if wrong:
+        return "weight and code" if code and rows else "weight"
+    if statuses and all(s == "ok" for s in statuses.values()):
+        return "code"
+    if restored:
+        return "weight" if "weight" in rows else "code"
+    has_leaves = any(problem.leaves for problem, _ in given)
+    if has_leaves:
+        return "weight"
+    return "code" if site.slot == "input" else "undecided"
+
+
+def _said(problem: Problem, choice: Choice, options: set[str]) -> str:
+    """A choice in words: an expression for what stands between, else the options that matter."""
+    if problem.layer == "between":
+        activation = choice["activation"]
+        of = choice["of"] if activation == "no activation" else f"{activation} of {choice['of']}"
+        times = f" × {choice['times']}" if choice["times"] else ""
+        return of + times + (f" + {choice['plus']}" if choice["plus"] else "")
+    if problem.layer == "ids":
+        return str(choice["ids"])
+    named = {o: v for o, v in choice.items() if o in options} or choice
+    return ", ".join(f"{option} {value}" for option, value in named.items())
+
+
+def _text(
+    row: StageResult,
+    site: Site,
+    verdict: str,
+    faults: tuple[str, ...],
+    restores: tuple[str, ...],
+    does: tuple[str, ...],
+    statuses: Mapping[str, str],
+) -> str:
+    heads = {
+        "weight": "a weight fault",
+        "code": "a code fault",
+        "weight and code": "a weight fault and a code fault",
+        "undecided": "a fault; without a diagnosis of its leaves, weight or code is open",
+    }
+    said = [f"{row.stage}: {heads[verdict]}; {site}."]
+    wrong = [f"{p} is {s.replace('_', ' ')}" for p, s in statuses.items() if s != "ok"]
+    said += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
+    if statuses and not wrong:
+        said.append("Its leaves are all right.")
+    if faults:
+        said.append(f"What differs: {', '.join(faults)}.")
+    if len(restores) > 1:
+        said.append(f"Several variants restore parity: {'; '.join(restores)}.")
+    elif restores:
+        said.append(f"Parity is restored by {restores[0]}.")
+    elif verdict != "weight":
+        said.append("None of the known variants restores parity.")
+    else:
+        said.append("No variant of its code restores parity, so a leaf of it is wrong.")
+    if does and verdict != "weight":
+        said.append(f"The candidate computes {' or '.join(does)}.")
+    return " ".join(said)

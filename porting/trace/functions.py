@@ -1,0 +1,283 @@
+"""Layers as float64 NumPy functions of an input and leaves, in Flax's layout.
+
+They are slow and plain: they exist so that a layer can be run with another epsilon, padding
+or mask, and its output be compared with a recording.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+Leaves = Mapping[str, np.ndarray]
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf
+
+    return np.asarray(erf(x))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+#: Functions of one array that stand between layers.
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "no activation": lambda x: x,
+    "GELU (erf)": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "GELU (tanh)": lambda x: (
+        0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "quick GELU": lambda x: x * _sigmoid(1.702 * x),
+    "SiLU": lambda x: x * _sigmoid(x),
+    "ReLU": lambda x: np.maximum(x, 0),
+    "ReLU6": lambda x: np.clip(x, 0, 6),
+    "squared ReLU": lambda x: np.maximum(x, 0) ** 2,
+    "leaky ReLU (0.01)": lambda x: np.where(x > 0, x, 0.01 * x),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "softplus": lambda x: np.logaddexp(x, 0),
+}
+
+
+def dense(
+    x: np.ndarray, leaves: Leaves, kernel: str = "as it is", bias: str = "added"
+) -> np.ndarray:
+    """x · kernel + bias; a kernel of several axes contracts the last axes of x.
+
+    >>> dense(np.ones((1, 3)), {"kernel": np.ones((3, 2)), "bias": np.ones(2)}).tolist()
+    [[4.0, 4.0]]
+    """
+    w = leaves["kernel"].T if kernel == "transposed" else leaves["kernel"]
+    axes = next(n for n in range(1, w.ndim) if w.shape[:n] == x.shape[-n:])
+    y = np.tensordot(x, w, axes)
+    return y + leaves["bias"] if bias == "added" and "bias" in leaves else y
+
+
+def norm(
+    x: np.ndarray,
+    leaves: Leaves,
+    epsilon: float = 1e-5,
+    mean: str = "subtracted",
+    scale: str = "w",
+    variance: str = "biased",
+) -> np.ndarray:
+    """A layer norm or RMS norm over the last axis.
+
+    >>> norm(np.array([[1.0, 3.0]]), {"scale": np.ones(2)}, epsilon=0.0).tolist()
+    [[-1.0, 1.0]]
+    """
+    x = x - x.mean(-1, keepdims=True) if mean == "subtracted" else x
+    terms = x.shape[-1] - (variance == "unbiased")
+    y = x / np.sqrt(np.sum(x**2, -1, keepdims=True) / terms + epsilon)
+    weight = leaves.get("scale", np.ones(())) + (scale == "1 + w")
+    return y * weight + leaves.get("bias", np.zeros(()))
+
+
+def batch_norm(
+    x: np.ndarray, leaves: Leaves, epsilon: float = 1e-5, statistics: str = "running"
+) -> np.ndarray:
+    """A batch norm over the last axis, with its own or the batch's statistics.
+
+    >>> leaves = {"mean": np.ones(1), "var": np.full(1, 4.0)}
+    >>> batch_norm(np.array([[3.0]]), leaves, epsilon=0.0).tolist()
+    [[1.0]]
+    """
+    axes = tuple(range(x.ndim - 1))
+    mean, var = leaves["mean"], leaves["var"]
+    if statistics == "of the batch":
+        mean, var = x.mean(axes), x.var(axes)
+    y = (x - mean) / np.sqrt(var + epsilon)
+    return y * leaves.get("scale", np.ones(())) + leaves.get("bias", np.zeros(()))
+
+
+def group_norm(
+    x: np.ndarray, leaves: Leaves, epsilon: float = 1e-5, groups: int = 32
+) -> np.ndarray:
+    """A group norm: consecutive channels of the last axis, all positions.
+
+    >>> group_norm(np.array([[1.0, 3.0]]), {}, 0.0, 1).tolist()
+    [[-1.0, 1.0]]
+    """
+    parts = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    mean, var = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+    y = ((parts - mean) / np.sqrt(var + epsilon)).reshape(x.shape)
+    return y * leaves.get("scale", np.ones(())) + leaves.get("bias", np.zeros(()))
+
+
+def embed(ids: np.ndarray, leaves: Leaves, offset: int = 0, scale: str = "1") -> np.ndarray:
+    """Rows of a table; ids that fall outside give NaN.
+
+    >>> embed(np.array([1]), {"embedding": np.eye(2)}).tolist()
+    [[0.0, 1.0]]
+    """
+    table = leaves["embedding"]
+    rows = np.asarray(ids) + offset
+    inside = (rows >= 0) & (rows < len(table))
+    found = np.where(inside[..., None], table[np.where(inside, rows, 0)], np.nan)
+    return found * math.sqrt(table.shape[-1]) if scale == "√width" else found
+
+
+def pads(
+    padding: str, size: Sequence[int], kernel: Sequence[int], stride: int, dilation: int
+) -> list[tuple[int, int]]:
+    """How many zeros stand before and behind each axis.
+
+    >>> pads("SAME", (6,), (3,), 2, 1), pads("1 on each side", (6,), (3,), 2, 1)
+    ([(0, 1)], [(1, 1)])
+    """
+    if padding[0].isdigit():
+        return [(int(padding.split()[0]),) * 2 for _ in size]
+    found = []
+    for length, taps in zip(size, kernel, strict=True):
+        total = max((-(-length // stride) - 1) * stride + (taps - 1) * dilation + 1 - length, 0)
+        low = total - total // 2 if padding == "SAME_LOWER" else total // 2
+        found.append((low, total - low))
+    return found
+
+
+def conv(
+    x: np.ndarray,
+    leaves: Leaves,
+    padding: str = "0 on each side",
+    stride: int = 1,
+    dilation: int = 1,
+    kernel: str = "as it is",
+) -> np.ndarray:
+    """A convolution over the axes between the first and the last.
+
+    >>> x, leaves = np.ones((1, 5, 1)), {"kernel": np.ones((3, 1, 1))}
+    >>> conv(x, leaves, "1 on each side")[0, :, 0].tolist()
+    [2.0, 3.0, 3.0, 3.0, 2.0]
+    """
+    w = leaves["kernel"]
+    rank = w.ndim - 2
+    if kernel == "flipped":
+        w = w[(slice(None, None, -1),) * rank]
+    if kernel == "height and width exchanged":
+        w = np.swapaxes(w, 0, 1)
+    around = pads(padding, x.shape[1:-1], w.shape[:rank], stride, dilation)
+    x = np.pad(x, [(0, 0), *around, (0, 0)])
+    span = tuple((taps - 1) * dilation + 1 for taps in w.shape[:rank])
+    axes = tuple(range(1, rank + 1))
+    windows = sliding_window_view(x, span, axes)
+    step = (slice(None, None, stride),) * rank
+    windows = windows[(slice(None), *step, slice(None), *(slice(None, None, dilation),) * rank)]
+    groups = windows.shape[rank + 1] // w.shape[-2]
+    parts = zip(np.split(windows, groups, rank + 1), np.split(w, groups, -1), strict=True)
+    taps = list(range(rank + 1, 2 * rank + 2)), [rank, *range(rank)]
+    y = np.concatenate([np.tensordot(a, b, taps) for a, b in parts], -1)
+    return y + leaves["bias"] if "bias" in leaves else y
+
+
+def rotate(x: np.ndarray, style: str, base: float) -> np.ndarray:
+    """Rotary positions on (b, t, heads, width), from position 0.
+
+    >>> rotate(np.ones((1, 1, 1, 4)), "half-split", 1e4).tolist()
+    [[[[1.0, 1.0, 1.0, 1.0]]]]
+    """
+    if style == "none":
+        return x
+    half = x.shape[-1] // 2
+    angle = np.arange(x.shape[1])[:, None, None] * base ** (-np.arange(half) / half)
+    cos, sin = np.cos(angle), np.sin(angle)
+    if style == "half-split":
+        a, b = x[..., :half], x[..., half:]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    a, b = x[..., ::2], x[..., 1::2]
+    return np.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape)
+
+
+def seen(mask: str, length: int, keys: int) -> np.ndarray:
+    """Which key (column) each query (row) may look at.
+
+    >>> seen("causal", 2, 2).tolist(), seen("each token only itself", 2, 2).tolist()
+    ([[True, False], [True, True]], [[True, False], [False, True]])
+    """
+    row, column = np.arange(length)[:, None], np.arange(keys)[None]
+    tables = {
+        "none": np.ones((length, keys), bool),
+        "causal": column <= row,
+        "each token only itself": column == row,
+        "causal, exchanged (the future only)": column > row,
+        "causal, exchanged (itself and the future)": column >= row,
+        "causal, without itself": column < row,
+    }
+    if mask in tables:
+        return np.broadcast_to(tables[mask], (length, keys))
+    width = int(mask.split()[-2])  # "causal, window of 3 tokens"
+    return (column <= row) & (column > row - width)
+
+
+def attention(
+    operands: Mapping[str, np.ndarray],
+    heads: int,
+    scale: str = "1/√d",
+    mask: str = "none",
+    rotary: str = "none",
+    base: float = 1e4,
+    groups: str = "repeat",
+) -> np.ndarray:
+    """softmax(q·k scaled, masked) · v, before the output projection; heads merged.
+
+    Args:
+        operands: `q`, `k`, `v`, of (b, t, heads·d) or (b, t, heads, d); with `rows`, only
+            these queries are answered.
+
+    >>> one = np.ones((1, 2, 4))
+    >>> attention({"q": one, "k": one, "v": one}, heads=2).shape
+    (1, 2, 4)
+    """
+    b, t = operands["q"].shape[:2]
+    width = math.prod(operands["q"].shape[2:]) // heads
+    q, k, v = (operands[n].reshape(b, operands[n].shape[1], -1, width) for n in "qkv")
+    q, k = rotate(q, rotary, base), rotate(k, rotary, base)
+    times = heads // k.shape[2]
+    spread = np.repeat if groups == "repeat" else lambda a, n, _: np.tile(a, (1, 1, n, 1))
+    k, v = spread(k, times, 2), spread(v, times, 2)
+    factor = {
+        "1/√d": width**-0.5,
+        "none": 1.0,
+        "1/d": 1 / width,
+        "1/√width": (width * heads) ** -0.5,
+    }
+    rows = operands.get("rows", np.arange(t))
+    scores = np.einsum("bthd,bshd->bhts", q[:, rows], k) * factor[scale]
+    scores = np.where(seen(mask, t, k.shape[1])[rows], scores, -1e30)
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    probs = scores / scores.sum(-1, keepdims=True)
+    return np.einsum("bhts,bshd->bthd", probs, v).reshape(b, len(rows), -1)
+
+
+def combined(
+    operands: Mapping[str, np.ndarray], activation: str, of: str, plus: str = "", times: str = ""
+) -> np.ndarray:
+    """activation(of) × times + plus (several names joined by " + ").
+
+    >>> combined({"a": np.ones(2), "x": np.ones(2)}, "ReLU", "a", plus="x").tolist()
+    [2.0, 2.0]
+    """
+    total = sum(operands[name] for name in of.split(" + "))
+    y = ACTIVATIONS[activation](np.asarray(total))
+    y = y * operands[times] if times else y
+    for name in filter(None, plus.split(" + ")):
+        y = y + operands[name]
+    return y
+
+
+def identifiers(operands: Mapping[str, np.ndarray], shape: tuple[int, ...], ids: str) -> np.ndarray:
+    """Integers that a model makes itself: constants, positions.
+
+    >>> identifiers({}, (1, 3), "positions from 2").tolist()
+    [[2, 3, 4]]
+    """
+    if ids.startswith("positions"):
+        return np.broadcast_to(np.arange(shape[-1]) + int(ids.split()[-1]), shape)
+    if ids.startswith("all "):
+        return np.full(shape, int(ids.split()[-1]))
+    return operands[ids]
