@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping as AnyMapping
+from dataclasses import replace
 from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
@@ -151,6 +152,9 @@ def _leaves_of(
             if options and slot in rival.parts:
                 alternatives.append(_leaf(path, rival, slot, options[0]))
         base = _leaf(path, pair.source, slot, layout)
+        if part.pick is not None and part.pick.per_head:
+            blocks = replace(part, pick=replace(part.pick, per_head=False))
+            alternatives.append(Leaf(path, part.sources, rule_of(layout, blocks.pick), part.join))
         because = "; ".join(text for text in (doubt, why) if text)
         reason = because or _reason(pair, part)
         made.append(

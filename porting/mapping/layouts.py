@@ -160,7 +160,7 @@ def _two_pointers(have: list[int], want: list[int]) -> Layout | None:
         names = "abcdefgh"[: len(have)]
         return Layout(tuple(names), " ".join(names))
     left, right, sizes = [], [], []
-    names = iter("abcdefghijklmn")
+    names = iter("hd" if len(have) == 1 and len(want) == 2 else "abcdefghijklmn")
     have, want = have[:], want[:]
     while have or want:
         if have and have[0] == 1:
@@ -245,7 +245,7 @@ def rule_of(layout: Layout, pick: Pick | None) -> Rule:
         return Rule(f"{' '.join(grouped)} -> {layout.right}", sizes)
     if not pick.count:
         left.insert(axis, f"p={pick.index}")
-    elif pick.per_head:
+    elif pick.per_head and " " in left[axis]:
         first, *rest = left[axis].split()
         left[axis] = " ".join([first, f"p={pick.index}", *rest])
         sizes = {"p": pick.count, **sizes}

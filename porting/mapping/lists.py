@@ -64,7 +64,7 @@ class Alignment:
 
     def __init__(self, sources: Sequence[Unit], targets: Sequence[Unit]) -> None:
         self._of: dict[str, dict[Path, tuple[int, int]]] = {"source": {}, "target": {}}
-        self._pairs: list[tuple[Numbered, Numbered]] = []
+        self.pairs: list[tuple[Numbered, Numbered]] = []
         self.unpaired: list[Numbered] = []
         left, right = numbered(sources), numbered(targets)
         while True:
@@ -106,8 +106,8 @@ class Alignment:
         return 2.0 * equal + alike + common + overlap(source.chain, target.chain)
 
     def _take(self, source: Numbered, target: Numbered) -> None:
-        number = len(self._pairs)
-        self._pairs.append((source, target))
+        number = len(self.pairs)
+        self.pairs.append((source, target))
         for side, lists in (("source", source), ("target", target)):
             self._of[side] |= {path: (number, rank) for path, rank in lists.ranks.items()}
 

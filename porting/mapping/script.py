@@ -88,14 +88,18 @@ def script(
         raise ArgumentError(f'kind = {kind!r}: a script is for "linen" or for "nnx".')
     lines = []
     for row, leaf in rows_of(mapping, lambda leaf: leaf_code(leaf, shapes)):
-        patterns = ", ".join(repr(source) for source in row.source)
+        patterns = ", ".join(_raw(source) for source in row.source)
         doubt = "" if leaf.confident else f"  # UNSURE: {row.why}"
         lines.append(
-            f"    (\n        [{patterns}],\n        {row.path!r},\n"
+            f"    (\n        [{patterns}],\n        {_raw(row.path)},\n"
             f"        lambda w: {leaf_code(leaf, shapes)},  # {leaf.rule}{doubt}\n    ),\n"
         )
     tail = _TAIL % (_SPLIT[kind], checkpoint, _USE[kind])
     return _HEAD.format(kind=kind) + "".join(lines) + "]\n" + tail
+
+
+def _raw(text: str) -> str:
+    return repr(text) if '"' in text or text.endswith("\\") else f'r"{text}"'
 
 
 def leaf_code(leaf: MappedLeaf, shapes: AnyMapping[str, tuple[int, ...]]) -> str:
