@@ -31,7 +31,11 @@ def torch_zip(data_pkl: bytes, storages: dict[str, bytes] | None = None, **optio
         archive.writestr("archive/data.pkl", data_pkl)
         archive.writestr("archive/byteorder", options.get("byteorder", "little"))
         for key, data in (storages or {}).items():
-            archive.writestr(f"archive/data/{key}", data)
+            info = zipfile.ZipInfo(f"archive/data/{key}")
+            info.compress_type = archive.compression
+            pad = -(buffer.tell() + 34 + len(info.filename)) % 64  # PyTorch aligns its storages
+            info.extra = struct.pack("<2H", 0x4246, pad) + bytes(pad)
+            archive.writestr(info, data)
         archive.writestr("archive/version", "3\n")
     return buffer.getvalue()
 

@@ -15,6 +15,9 @@ from porting.checkpoint.dtypes import stray_byte
 from porting.errors import CheckpointError
 
 
+_HELD = 2**26  # bytes of a map that may stay in memory after they were looked at
+
+
 class MappedFile:
     """A regular file mapped read-only into memory.
 
@@ -32,6 +35,7 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = quoted(path.name, 120)[1:-1]
+        self._handed_out = 0
         descriptor = _open(path, self.name)
         try:
             status = os.fstat(descriptor)
@@ -66,7 +70,19 @@ class MappedFile:
         """`count` bytes from `start` on, as a read-only view, uint8 `(count,)`."""
         if not count:
             return np.zeros(0, np.uint8)
+        self._release(count)
         return np.frombuffer(self._map, np.uint8, count, start)
+
+    def _release(self, count: int) -> None:
+        """Give back the memory of what was looked at before, once it is much.
+
+        A loop over a large file would otherwise hold all of it next to what the loop makes.
+        Views stay valid: the system reads a page again when it is touched again.
+        """
+        self._handed_out += count
+        if self._handed_out > _HELD and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._handed_out = count
 
     def array(self, tensor: str, dtype: np.dtype, shape: tuple[int, ...], start: int) -> np.ndarray:
         """The array of `shape` and `dtype` whose C-ordered bytes begin at `start`.

@@ -164,7 +164,7 @@ def call(name: Global, arguments: tuple[Any, ...]) -> Any:
                 f"{len(arguments)} values, which is not how PyTorch does it. The file is damaged."
             ) from None
     if name.module == "torch._utils" and name.name.startswith("_rebuild_"):
-        return Unreadable(_UNREADABLE.get(name.name, f"is of a special kind ({name.name})"))
+        return Unreadable(_UNREADABLE.get(name.name, f"is of a special kind ({quoted(name.name)})"))
     closed = name.module.split(".")[0] in _CLOSED
     if closed and (name.module, name.name) not in _CLOSED_DATA:
         raise _runs_code(name)

@@ -1,0 +1,21 @@
+"""A short run of `benchmarks/fuzz_checkpoints.py`, the same one every time."""
+
+import pytest
+
+from benchmarks.fuzz_checkpoints import builders, check, fuzz
+
+
+@pytest.mark.parametrize("name", builders())
+def test_mutated_files_are_read_or_refused(name, tmp_path):
+    tally = fuzz(name, 100, 1, tmp_path)
+    assert tally.files == 100
+    assert tally.refused > 10
+
+
+def test_an_escape_is_seen(monkeypatch, tmp_path):
+    def broken(path):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("benchmarks.fuzz_checkpoints.open_checkpoint", broken)
+    with pytest.raises(IndexError):
+        check(tmp_path / "any")
