@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -48,6 +49,6 @@ def from_query(default: Recipe, query: Mapping[str, str], choices: Mapping[str, 
                 found[field.name] = text
         elif kind is bool:
             found[field.name] = text == "1"
-        elif kind is int and text.lstrip("-").isdigit():
-            found[field.name] = int(text[:18])
+        elif kind is int and re.fullmatch("-?[0-9]{1,18}", text):
+            found[field.name] = int(text)
     return replace(default, **found)  # type: ignore[type-var]
