@@ -16,6 +16,8 @@ def real_array(name: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
 
     >>> real_array("x", [[1, 2, 3]], ("T", "d_model")).shape
     (1, 3)
+    >>> float(real_array("x", [2**40], ("N",))[0]) == 2**40
+    True
     >>> real_array("x", [1, 2, 3], ("T", "d_model"))
     Traceback (most recent call last):
     porting.errors.ArgumentError: x has shape (3,). Pass an array of 2 axes: (T, d_model).
@@ -24,6 +26,8 @@ def real_array(name: str, value: Any, axes: tuple[str, ...]) -> jax.Array:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise TypeError
+        if array.dtype.kind in "iub" and isinstance(array, np.ndarray):
+            array = array.astype(np.float32)  # JAX would wrap an integer past 32 bits
         with np.errstate(over="raise"):
             array = jnp.asarray(array)
         array = array.astype(jnp.promote_types(array.dtype, jnp.float32))

@@ -82,13 +82,13 @@ class BlockSource:
 
 
 def _linen_init(case: BlockCase) -> Arrays:
-    return init_leaves(case.num_heads, case.d_model, case.d_ff, case.seed)
+    return init_leaves(case.d_model, case.d_ff, case.seed)
 
 
 @functools.lru_cache(16)
-def init_leaves(num_heads: int, d_model: int, d_ff: int, seed: int) -> Arrays:
-    """The leaves of `LinenEncoderBlock.init` by path, read-only."""
-    init = linen_init(LinenEncoderBlock(num_heads, d_model, d_ff))
+def init_leaves(d_model: int, d_ff: int, seed: int) -> Arrays:
+    """The leaves of `LinenEncoderBlock.init` by path, read-only; the heads do not matter."""
+    init = linen_init(LinenEncoderBlock(1, d_model, d_ff))
     variables = init(jax.random.key(seed), jnp.zeros((1, d_model)))
     return {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
 

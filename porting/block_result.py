@@ -130,12 +130,12 @@ def _right_port(case: BlockCase) -> Port:
 def _target_init(case: BlockCase) -> Callable[[], Arrays]:
     """What the target of the port holds before it: its own init, from seed + 1."""
     make = init_leaves if SOURCES[case.source].packed else _nnx_init
-    return lambda: make(case.num_heads, case.d_model, case.d_ff, case.seed + 1)
+    return lambda: make(case.d_model, case.d_ff, case.seed + 1)
 
 
 @functools.lru_cache(16)
-def _nnx_init(num_heads: int, d_model: int, d_ff: int, seed: int) -> Arrays:
-    block = NNXEncoderBlock(num_heads, d_model, d_ff, rngs=nnx.Rngs(seed))
+def _nnx_init(d_model: int, d_ff: int, seed: int) -> Arrays:
+    block = NNXEncoderBlock(1, d_model, d_ff, rngs=nnx.Rngs(seed))
     made = leaves_of(block)
     return {path: np.asarray(made[attribute]) for path, attribute in LINEN_TO_NNX.items()}
 
@@ -171,7 +171,8 @@ def judge(case: BlockCase) -> BlockResult:
     x = input_of(case)
     # A PyTorch layer is ported into Linen first, so both blocks hold the fault.
     linen = port if SOURCES[case.source].packed else right
-    stages, sums, agree, crash = (), (np.nan, np.nan), False, ""
+    stages: tuple[Stage, ...] = ()
+    sums, agree, crash = (np.nan, np.nan), False, ""
     try:
         runs = (
             run_linen(_config(linen), linen.leaves, x),
@@ -189,7 +190,7 @@ def judge(case: BlockCase) -> BlockResult:
 
 def _sums(output: Stage) -> tuple[tuple[float, float], bool]:
     """The sums of both outputs, and whether rounding explains their difference."""
-    sums = tuple(float(side.single.sum()) for side in (output.nnx, output.linen))
+    sums = float(output.nnx.single.sum()), float(output.linen.single.sum())
     magnitude = np.abs(output.linen.double).sum()
     # n terms in the sum, and each output has already been rounded on its way.
     rounded = output.nnx.noise + output.linen.noise

@@ -3,14 +3,17 @@
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from porting.block_blind import blind_spots, seen
 from porting.block_case import SOURCES, BlockCase, input_of, resolve, tensors_of
 from porting.block_faults import BLOCK_FAULTS
+from porting.block_modules import LinenEncoderBlock, NNXEncoderBlock
 from porting.block_reference import STEPS, Reference, torch_weights
 from porting.block_result import faults_for, run_block
 from porting.block_stages import TITLES
@@ -274,3 +277,21 @@ def test_what_each_check_cannot_see():
 def test_a_trained_source_has_the_blind_spots_of_pytorch():
     assert seen(blind_spots("m6aformer"), "sums", True) == (1, 16)
     assert seen(blind_spots("m6aformer"), "outputs", True) == (15, 16)
+
+
+def test_what_a_skipped_leaf_keeps_is_the_init_of_the_target():
+    x = np.ones((1, 14), np.float32)
+    linen = flatten(LinenEncoderBlock(2, 14, 11).init(jax.random.key(TORCH.seed + 1), x))
+    skipped = run_block(replace(TORCH, fault="attn_skipped")).ported
+    path = "params/attn/v_proj/kernel"
+    assert np.array_equal(skipped[path], linen[path])
+    block = NNXEncoderBlock(2, 14, 11, rngs=nnx.Rngs(LINEN.seed + 1))
+    skipped = run_block(replace(LINEN, fault="attn_skipped")).ported
+    assert np.array_equal(skipped[path], block.attn.v_proj.kernel[...])
+
+
+def test_a_fresh_linen_source_is_what_init_gives():
+    x = np.ones((1, 14), np.float32)
+    linen = flatten(LinenEncoderBlock(2, 14, 11).init(jax.random.key(0), x))
+    source = run_block(replace(LINEN, randomise=False)).source
+    assert all(np.array_equal(source[path], leaf) for path, leaf in linen.items())
