@@ -200,13 +200,13 @@ def run_dense(
     out, fan_in = weight.shape
     bias = np.zeros(out, weight.dtype) if bias is None else bias
     needed = TRANSPOSE.apply(weight)
-    if way.kernel is None:
-        init = linen.initializers.lecun_normal()(jax.random.key(seed), (fan_in, out))
-        kernel = np.asarray(init)
-    else:
-        kernel = way.kernel(weight)
     ported_bias = bias if way.keeps_bias else np.zeros_like(bias)
     model = linen.Dense(out)
+    if way.kernel is None:
+        init = model.init(jax.random.key(seed), jnp.zeros((1, fan_in)))
+        kernel = np.asarray(init["params"]["kernel"])
+    else:
+        kernel = way.kernel(weight)
     variables = {"params": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(ported_bias)}}
     try:
         output = np.asarray(model.apply(variables, jnp.asarray(x)))
