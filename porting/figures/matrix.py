@@ -180,7 +180,7 @@ def _plain(value: float) -> str:
     if value != value or value in (float("inf"), float("-inf")):
         return ""
     size = abs(value)
-    if size and (size < 0.005 or size >= 1000):
+    if size < 0.005 or size >= 1000:
         return _short(value)
     text = f"{value:.2f}" if size < 0.995 else f"{value:.1f}" if size < 10 else f"{value:.0f}"
     return text.replace("-", "−").replace("0.", ".", 1) if size < 0.995 else text.replace("-", "−")
