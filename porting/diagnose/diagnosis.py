@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.absent import predicted_path
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.findings import Finding, findings
 from porting.diagnose.fixes import fix_line, right_array
 from porting.diagnose.judge import judge
+from porting.diagnose.names import predicted_path
 from porting.diagnose.relations import relate
+from porting.diagnose.style import restyled
 from porting.diagnose.unsure import settle
 from porting.diagnose.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, number_of
@@ -116,14 +117,17 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
     tree = leaves_of(ported)
     if not tree:
         raise ArgumentError("The ported parameters hold no array. Pass the whole tree.")
+    evidence = Evidence(source)
     if mapping is None:
         from porting.mapping import infer_mapping
 
         mapping = infer_mapping(source, tree)
-    rows: dict[str, Leaf] = dict(mapping.leaves)
-    evidence = Evidence(source, rows)
+        rows = restyled(mapping.leaves, evidence.shapes)
+    else:
+        rows = dict(mapping.leaves)
     verdicts = {
-        path: judge(path, np.asarray(leaf), rows.get(path), evidence) for path, leaf in tree.items()
+        path: judge(path, np.asarray(leaf), rows.get(path), evidence, rows)
+        for path, leaf in tree.items()
     }
     verdicts = settle(verdicts, tree, rows, evidence)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
@@ -156,7 +160,7 @@ def _missing(
             continue
         if any(evidence.same(key, k) for k in held if evidence.shapes[k] == evidence.shapes[key]):
             continue
-        guess = predicted_path(key, rows)
+        guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:
             absent[guess[0]] = Leaf(guess[0], (key,), guess[1].rule)
     return {path: _missing_verdict(path, row, evidence, verdicts) for path, row in absent.items()}
@@ -171,9 +175,16 @@ def _missing_verdict(
     known = all(k in evidence.shapes for k in row.sources)
     dtype = evidence.array(row.sources[0]).dtype if known else np.dtype("float32")
     fix = fix_line(row, evidence, dtype) if known else ""
-    kind = "renamed" if found else "absent"
     return LeafVerdict(
-        path, "missing", kind, None, key, None, str(row.rule), note, fix, tuple(found), row
+        path,
+        "missing",
+        "renamed" if found else "absent",
+        expected_source=key,
+        expected_rule=str(row.rule),
+        note=note,
+        fix=fix,
+        alternatives=tuple(found),
+        row=row,
     )
 
 
@@ -204,7 +215,7 @@ def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict
     >>> repair(source, ported, diagnose(source, ported))["params/fc/kernel"][0].tolist()
     [0.0, 3.0, 6.0]
     """
-    evidence = Evidence(source, {})
+    evidence = Evidence(source)
     out = {path: np.asarray(leaf) for path, leaf in leaves_of(ported).items()}
     for path, verdict in diagnosis.leaves.items():
         if verdict.wrong and verdict.row is not None and verdict.fix:

@@ -24,11 +24,9 @@ class Evidence:
 
     Attributes:
         source: key -> array (a `Checkpoint` is read lazily).
-        rows: what every target leaf should be, by path.
     """
 
     source: Mapping[str, Any]
-    rows: Mapping[str, Leaf]
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     _prints: dict[str, int] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from porting.diagnose.absent import numbers, template
+from porting.diagnose.names import numbers, template
 from porting.diagnose.naming import LAYOUTS
 from porting.diagnose.verdict import LeafVerdict
 from porting.errors import number_of
@@ -93,6 +93,8 @@ def findings(
 
 def _key(v: LeafVerdict) -> tuple[str, ...]:
     """What verdicts must share to be one finding."""
+    if v.kind == "exchanged" and v.holds:
+        return (v.status, v.kind, *sorted([template(v.holds), template(v.path)]))
     if v.status == "wrong_source" and v.kind == "exchanged":
         pair = sorted([template(v.source or ""), template(v.expected_source or "")])
         return (v.status, v.kind, *pair)
@@ -121,6 +123,8 @@ def _layout_title(
     verdicts: Mapping[str, LeafVerdict],
     shapes: Mapping[str, Sequence[int]],
 ) -> str:
+    if group[0].kind == "exchanged":
+        return _exchange_title(group)
     return f"{_subject(group, verdicts, shapes)}: {LAYOUTS.get(group[0].kind, group[0].kind)}."
 
 
@@ -208,9 +212,11 @@ def _exchange_title(group: list[LeafVerdict]) -> str:
     """ "query and key exchanged in layers 0…11"."""
     first = group[0]
     a, b = first.expected_source or "", first.source or ""
+    if first.holds:
+        a, b = first.path.replace("/", "."), first.holds.replace("/", ".")
     names = _difference(a, b)
     layers = {n for v in group for n in numbers(v.path)[:1]}
-    if template(a) == template(b):
+    if template(a) == template(b) and not first.holds:
         pairs = {tuple(sorted([v.expected_source or "", v.source or ""])) for v in group}
         text = "; ".join(" and ".join(pair) for pair in sorted(pairs)[:3])
         return f"Exchanged between layers: {text}{' …' if len(pairs) > 3 else ''}."

@@ -38,7 +38,7 @@ def fix_line(row: Leaf | None, evidence: Evidence, dtype: np.dtype) -> str:
 
     >>> from porting.layouts import Rule
     >>> row = Leaf("kernel", ("fc.weight",), Rule("o i -> i o"))
-    >>> evidence = Evidence({"fc.weight": np.zeros((5, 3), np.float32)}, {})
+    >>> evidence = Evidence({"fc.weight": np.zeros((5, 3), np.float32)})
     >>> fix_line(row, evidence, np.dtype("float32"))
     'source["fc.weight"].T'
     """

@@ -315,7 +315,7 @@ def _telling(q: Question, found: Arrangement) -> bool:
         known = [index[index >= 0] for _, index in found.indices]
         runs = all(len(i) and np.array_equal(i, np.arange(i[0], i[0] + len(i))) for i in known)
         return runs and q.leaf.size >= 4 * TELLING
-    regular = found.rule is not None or q.leaf.size >= 4 * TELLING
+    regular = found.rule is not None or len(np.unique(q.bits)) >= 2 * TELLING
     return regular and q.leaf.size >= TELLING
 
 

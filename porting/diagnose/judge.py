@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,13 @@ from porting.leaves import Leaf
 CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be
 
 
-def judge(path: str, leaf: np.ndarray, row: Leaf | None, evidence: Evidence) -> LeafVerdict:
+def judge(
+    path: str,
+    leaf: np.ndarray,
+    row: Leaf | None,
+    evidence: Evidence,
+    rows: Mapping[str, Leaf] | None = None,
+) -> LeafVerdict:
     """The verdict on `leaf`, with what `row` says it should be as the measure.
 
     A leaf that has the expected bits is "ok", whatever else would explain it.
@@ -30,7 +37,22 @@ def judge(path: str, leaf: np.ndarray, row: Leaf | None, evidence: Evidence) -> 
     found = holding(q)
     if found is None:
         return _nothing(q, path)
-    return _judged(q, path, found)
+    return _other_part(q, _judged(q, path, found), rows or {})
+
+
+def _other_part(q: Question, verdict: LeafVerdict, rows: Mapping[str, Leaf]) -> LeafVerdict:
+    """A wrong piece of a packed source that is right for another leaf is named so."""
+    if q.row is None or not q.row.rule.selects or verdict.status != "wrong_layout":
+        return verdict
+    for path, other in rows.items():
+        if path == verdict.path or other.sources != q.row.sources or other.join != q.row.join:
+            continue
+        made = q.evidence.expected(other)
+        if made is not None and equal(canonical(made), q.bits):
+            note = f"Another part of the packed tensor: what {path} should hold."
+            rule = str(other.rule)
+            return replace(verdict, kind="other_part", holds=path, note=note, rule=rule)
+    return verdict
 
 
 def _verdict(q: Question, path: str, status: str, **more: object) -> LeafVerdict:

@@ -82,8 +82,11 @@ def _name_whole(
         return Named("unflipped")
     if source.ndim == 2 and leaf.ndim == 2:
         return Named("transposed" if held.kind == "transpose" else "reshaped")
+    if source.ndim == 2 and held.rule is not None and not _mixes(held.rule):
+        same = _homes(held.rule) == _homes(rule)
+        return Named("heads" if same else "untransposed")
     if between is None or between.kind != "transpose":
-        return Named("transposed" if source.ndim == 2 and held.kind == "mixed" else "rearranged")
+        return Named("rearranged")
     return _name_axes(_order(between), source.ndim)
 
 
@@ -110,6 +113,15 @@ def _mixes(rule: Rule) -> bool:
     for number, axis in enumerate(_axes(left)):
         home |= dict.fromkeys(axis, number)
     return any(len({home[atom] for atom in axis if atom in home}) > 1 for axis in _axes(right))
+
+
+def _homes(rule: Rule) -> list[int]:
+    """For each target axis the source axis that it is made of; -1 for one of size 1."""
+    left, right = rule.pattern.split(" -> ")
+    home = {}
+    for number, axis in enumerate(_axes(left)):
+        home |= dict.fromkeys((atom.split("=")[0].lstrip("-") for atom in axis), number)
+    return [home.get(axis[0].lstrip("-"), -1) for axis in _axes(right)]
 
 
 def _axes(side: str) -> list[list[str]]:

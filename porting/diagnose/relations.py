@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from porting.diagnose.absent import numbers, parent, template
+from porting.diagnose.names import numbers, parent, template
 from porting.diagnose.verdict import LeafVerdict
 
 Verdicts = dict[str, LeafVerdict]
@@ -32,20 +32,21 @@ def _exchanged(verdicts: Verdicts) -> Verdicts:
         for other in wrong.values():
             if v.source == other.expected_source and other.source == v.expected_source:
                 verdicts[path] = replace(verdicts[path], kind="exchanged")
+    parts = {p: v for p, v in verdicts.items() if v.kind == "other_part"}
+    for path, v in parts.items():
+        if v.holds in parts and parts[v.holds].holds == path:
+            verdicts[path] = replace(verdicts[path], kind="exchanged")
     return verdicts
 
 
 def _constant_pairs(verdicts: Verdicts) -> Verdicts:
-    """Two constant leaves of one module that hold each other's value were exchanged."""
-    still = [v for v in verdicts.values() if v.status == "unported" and v.alternatives]
-    for a in still:
-        for b in still:
-            if (
-                a.path != b.path
-                and parent(a.path) == parent(b.path)
-                and b.expected_source in a.alternatives
-                and a.expected_source in b.alternatives
-            ):
+    """Constant leaves that hold another's value, while that one holds theirs, were exchanged."""
+    wrong = [v for v in verdicts.values() if v.wrong]
+    for a in (v for v in wrong if v.status == "unported" and v.alternatives):
+        for b in wrong:
+            both = parent(a.path) == parent(b.path) and a.expected_source in b.alternatives
+            back = both or (b.status == "wrong_source" and b.source == a.expected_source)
+            if a.path != b.path and back and b.expected_source in a.alternatives:
                 note = f"Holds {b.expected_source} instead of {a.expected_source}."
                 verdicts[a.path] = replace(
                     a, status="wrong_source", kind="exchanged", source=b.expected_source,

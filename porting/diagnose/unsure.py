@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from porting.diagnose.arrange import axis_names
 from porting.diagnose.bits import canonical, equal
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.judge import judge
+from porting.diagnose.names import alike, last
+from porting.diagnose.style import USUAL
 from porting.diagnose.verdict import LeafVerdict
+from porting.layouts import Rule, identity
 from porting.leaves import Leaf
 
 Verdicts = dict[str, LeafVerdict]
@@ -21,15 +25,42 @@ Verdicts = dict[str, LeafVerdict]
 def settle(
     verdicts: Verdicts, tree: Mapping[str, Any], rows: Mapping[str, Leaf], evidence: Evidence
 ) -> Verdicts:
-    """The verdicts, with those that rest on an unsure name judged by the values alone."""
+    """The verdicts, with those that rest on an unsure name judged by the values alone.
+
+    Args:
+        verdicts: by path, each judged by its row.
+        tree: the given leaves.
+        rows: of the mapping; a row with `confident=False` is unsure.
+        evidence: the source.
+    """
     out = dict(verdicts)
     for path, verdict in verdicts.items():
         row = rows.get(path)
         if row is None:
-            out[path] = _unmapped(verdict, np.asarray(tree[path]), rows, evidence, verdicts)
+            out[path] = _unmapped(verdict, np.asarray(tree[path]), rows, evidence, out)
+        elif verdict.status == "wrong_source" and _better_named(verdict):
+            note = f"By its values and its name it is {verdict.source}."
+            out[path] = _accepted(verdict, note)
         elif verdict.wrong and not getattr(row, "confident", True):
-            out[path] = _doubted(verdict, np.asarray(tree[path]), row, evidence, verdicts)
+            out[path] = _doubted(verdict, np.asarray(tree[path]), row, evidence, out)
     return out
+
+
+def _accepted(verdict: LeafVerdict, note: str) -> LeafVerdict:
+    """The leaf is what it holds, whatever its row said."""
+    return replace(
+        verdict, status="ok", kind="", expected_source=verdict.source,
+        expected_rule=verdict.rule, note=note, fix="", row=None,
+    )  # fmt: skip
+
+
+def _better_named(verdict: LeafVerdict) -> bool:
+    """Whether the leaf's path is more like the key that it holds than like its row's key."""
+    if verdict.source is None or verdict.expected_source is None:
+        return False
+    same_rule = verdict.rule == verdict.expected_rule and ", " not in verdict.source
+    held, wanted = (alike(verdict.path, k) for k in (verdict.source, verdict.expected_source))
+    return same_rule and held > wanted
 
 
 def _claimed(key: str, verdicts: Verdicts, but: str) -> bool:
@@ -41,20 +72,20 @@ def _doubted(
     verdict: LeafVerdict, leaf: np.ndarray, row: Leaf, evidence: Evidence, verdicts: Verdicts
 ) -> LeafVerdict:
     """A leaf that differs from what an unsure row says: is it one of the other readings?"""
+    own = alike(verdict.path, row.sources[0])
     others: tuple[Leaf, ...] = getattr(row, "alternatives", ())
-    for other in others:
+    rivals = [o for o in others if o.sources == row.sources or alike(o.path, o.sources[0]) >= own]
+    for other in rivals:
         made = evidence.expected(other)
         if made is not None and equal(canonical(made), canonical(leaf)):
             return _other_reading(verdict, other, row, verdicts)
-    if verdict.status != "wrong_source" or not verdict.source or ", " in verdict.source:
+    sure_source = all(o.sources == row.sources for o in rivals)
+    if verdict.status != "wrong_source" or not verdict.source or sure_source:
         return verdict
-    if verdict.rule == verdict.expected_rule and not _claimed(
-        verdict.source, verdicts, verdict.path
-    ):
+    free = not _claimed(verdict.source, verdicts, verdict.path)
+    if verdict.rule == verdict.expected_rule and free and ", " not in verdict.source:
         note = f"The names do not tell; by its values it is {verdict.source}, and no other leaf is."
-        return replace(
-            verdict, status="ok", kind="", expected_source=verdict.source, note=note, fix=""
-        )
+        return _accepted(verdict, note)
     note = f"{verdict.note} The names are unsure: {getattr(row, 'reason', '')}."
     return replace(verdict, status="ambiguous", note=note, fix="")
 
@@ -74,34 +105,23 @@ def _other_reading(verdict: LeafVerdict, other: Leaf, row: Leaf, verdicts: Verdi
 
 
 def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Evidence) -> Leaf | None:
-    """What leaves of this name are in this port, applied to `key`."""
-    rank = len(evidence.shapes[key])
-    name = path.rsplit("/", 1)[-1]
+    """What leaves of this name are in this port, applied to `key`; else what is usual."""
+    rank, name = len(evidence.shapes[key]), last(path)
     votes: Counter[str] = Counter()
-    found: dict[str, Leaf] = {}
+    found: dict[str, Rule] = {}
     for row in rows.values():
-        same = len(row.sources) == 1 and row.path.rsplit("/", 1)[-1] == name
-        if same and len(evidence.shapes.get(row.sources[0], ())) == rank and not row.rule.selects:
+        same = len(row.sources) == 1 and last(row.path) == name and not row.rule.selects
+        if same and len(evidence.shapes.get(row.sources[0], ())) == rank:
             votes[str(row.rule)] += 1
-            found[str(row.rule)] = row
-    if not votes:
-        return _usual(path, name, key, rank)
-    return Leaf(path, (key,), found[votes.most_common(1)[0][0]].rule)
-
-
-def _usual(path: str, name: str, key: str, rank: int) -> Leaf | None:
-    from porting.layouts import Rule, identity
-
-    usual = {
-        ("kernel", 2): Rule("o i -> i o"),
-        ("kernel", 3): Rule("o i k -> k i o"),
-        ("kernel", 4): Rule("o i h w -> h w i o"),
-        ("kernel", 5): Rule("o i d h w -> d h w i o"),
-    }
-    if name == "kernel":
-        rule = usual.get((name, rank))
-        return Leaf(path, (key,), rule) if rule else None
-    return Leaf(path, (key,), identity(rank)) if rank else None
+            found[str(row.rule)] = row.rule
+    if votes:
+        return Leaf(path, (key,), found[votes.most_common(1)[0][0]])
+    if name != "kernel":
+        return Leaf(path, (key,), identity(rank)) if rank else None
+    names, order = axis_names(rank), USUAL.get(rank)
+    if order is None:
+        return None
+    return Leaf(path, (key,), Rule(f"{' '.join(names)} -> {' '.join(names[a] for a in order)}"))
 
 
 def _unmapped(
@@ -112,9 +132,9 @@ def _unmapped(
     verdicts: Verdicts,
 ) -> LeafVerdict:
     """A leaf without a row: the source is what it holds, the rule what its name means here."""
-    key = verdict.source
-    if key is None or ", " in key:
+    if verdict.source is None or ", " in verdict.source:
         return verdict
+    key = _likeliest(verdict, evidence)
     if _claimed(key, verdicts, verdict.path):
         note = f"{verdict.note} {key} is in another leaf as well."
         return replace(verdict, status="ambiguous", note=note)
@@ -125,3 +145,11 @@ def _unmapped(
     if again.status == "ok":
         return replace(again, note=f"The names do not tell; by its values it is {key}.")
     return again
+
+
+def _likeliest(verdict: LeafVerdict, evidence: Evidence) -> str:
+    """Of the keys that hold the same tensor, the one whose name is most like the path."""
+    held = verdict.source or ""
+    shape = evidence.shapes[held]
+    keys = [k for k in evidence.shapes if evidence.shapes[k] == shape and evidence.same(k, held)]
+    return max(keys, key=lambda k: (alike(verdict.path, k), k == held))

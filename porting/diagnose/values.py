@@ -222,10 +222,11 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
 
 def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
     for low, high in ((leaf.low, leaf.high), (leaf.high, leaf.low)):
-        if not (source.low and source.high and low and high) or source.size < 3:
+        pairs = [(b, a) for b, a in ((low, source.low), (high, source.high)) if a or b]
+        if not pairs or source.size < 3 or not all(a and b for b, a in pairs):
             continue
-        factors = sorted((low / source.low, high / source.high), key=abs)
-        same = abs(factors[1] - factors[0]) <= 4 * unit * abs(factors[1])
+        factors = sorted((b / a for b, a in pairs), key=abs)
+        same = abs(factors[-1] - factors[0]) <= 4 * unit * abs(factors[-1])
         factor = high / source.high if abs(source.high) > abs(source.low) else low / source.low
         if same and abs(factor - 1) > 4 * unit and factor != -1:
             yield scaled(_tidy(factor, unit))

@@ -32,6 +32,7 @@ class LeafVerdict:
         expected_rule: what should have been done.
         note: one or two sentences.
         fix: a NumPy expression in `source` that gives the right array; tried before it is shown.
+        holds: the path of the leaf whose part of a packed source it holds, or "".
         alternatives: source keys that explain the values as well.
         row: the row of the mapping that says what is right.
     """
@@ -45,6 +46,7 @@ class LeafVerdict:
     expected_rule: str | None = None
     note: str = ""
     fix: str = ""
+    holds: str = ""
     alternatives: tuple[str, ...] = ()
     row: Leaf | None = field(default=None, compare=False, repr=False)
 
@@ -56,5 +58,5 @@ class LeafVerdict:
     def to_dict(self) -> dict[str, object]:
         """The verdict as plain data."""
         names = ("path", "status", "kind", "source", "expected_source", "rule", "expected_rule")
-        plain = {name: getattr(self, name) for name in (*names, "note", "fix")}
+        plain = {name: getattr(self, name) for name in (*names, "note", "fix", "holds")}
         return {**plain, "alternatives": list(self.alternatives)}

@@ -1,0 +1,150 @@
+"""What names say: how alike a path and a key are, and where a lost tensor would have gone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from porting.leaves import Leaf
+
+_NUMBER = re.compile(r"\d+")
+_WORD = re.compile(r"[^./_]+")
+
+
+def template(name: str) -> str:
+    """`name` with every number replaced by '#'.
+
+    >>> template("encoder.layer.10.bias")
+    'encoder.layer.#.bias'
+    """
+    return _NUMBER.sub("#", name)
+
+
+def numbers(name: str) -> tuple[int, ...]:
+    """The numbers in `name`.
+
+    >>> numbers("stages.1.layers.0")
+    (1, 0)
+    """
+    return tuple(map(int, _NUMBER.findall(name)))
+
+
+def parent(name: str) -> str:
+    """`name` without its last part, '.' or '/' between parts.
+
+    >>> parent("a.b.weight"), parent("a/b/kernel")
+    ('a.b', 'a/b')
+    """
+    return re.split(r"[./](?=[^./]*$)", name)[0]
+
+
+def last(name: str) -> str:
+    """The last part of `name`.
+
+    >>> last("a.b.weight"), last("a/b/kernel")
+    ('weight', 'kernel')
+    """
+    return re.split(r"[./]", name)[-1]
+
+
+def alike(path: str, key: str) -> float:
+    """The share of words that the modules of a path and a key have in common.
+
+    >>> alike("params/h_0/q/kernel", "h.0.q.weight") > alike("params/h_0/q/kernel", "h.1.q.weight")
+    True
+    """
+    mine, theirs = (Counter(_WORD.findall(parent(n))) for n in (path, key))
+    if last(path) == last(key):
+        mine, theirs = mine + Counter([last(path)]), theirs + Counter([last(key)])
+    return (mine & theirs).total() / max((mine | theirs).total(), 1)
+
+
+def predicted_path(
+    key: str, rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]
+) -> tuple[str, Leaf] | None:
+    """Where `key` would go, judged by other layers, its own module, and the names themselves.
+
+    Returns:
+        The path, and a row whose rule a tensor of this kind gets.
+
+    >>> from porting.layouts import Rule
+    >>> row = Leaf("h_0/ln/bias", ("h.0.ln.bias",), Rule("a -> a"))
+    >>> predicted_path("h.1.ln.bias", {row.path: row}, {})[0]
+    'h_1/ln/bias'
+    """
+    single = [row for row in rows.values() if len(row.sources) == 1]
+    found = _from_layers(key, single)
+    if found is None:
+        rank = len(shapes.get(key, ()))
+        same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
+        found = _from_module(key, single, same) or _literally(key, single, same)
+    return found
+
+
+def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
+    votes: Counter[str] = Counter()
+    found: dict[str, Leaf] = {}
+    for row in rows:
+        if template(row.sources[0]) == template(key) and row.sources[0] != key:
+            path = _renumbered(row.path, numbers(row.sources[0]), numbers(key))
+            if path:
+                votes[path] += 1
+                found[path] = row
+    return (best := votes.most_common(1)[0][0], found[best]) if votes else None
+
+
+def _renumbered(path: str, old: tuple[int, ...], new: tuple[int, ...]) -> str | None:
+    """`path` with the numbers that tell two source keys apart put in their place."""
+    have = list(numbers(path))
+    differ = [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    for i in differ:
+        places = [j for j, n in enumerate(have) if n == old[i]]
+        if not places:
+            return None
+        have[min(places, key=lambda j: abs((len(have) - j) - (len(old) - i)))] = new[i]
+    rest = iter(have)
+    return _NUMBER.sub(lambda _: str(next(rest)), path)
+
+
+def _from_module(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
+    """The path beside a sibling of the same module, named as such a tensor is elsewhere.
+
+    Elsewhere is a module that has both a tensor like the sibling and one like `key`, of the
+    same rank.
+    """
+    for sibling in (row for row in rows if parent(row.sources[0]) == parent(key)):
+        for other in same:
+            twin = f"{parent(other.sources[0])}.{last(sibling.sources[0])}"
+            beside = next((r for r in rows if r.sources[0] == twin), None)
+            kind = beside is not None and last(beside.path) == last(sibling.path)
+            if beside is not None and kind and last(other.sources[0]) == last(key):
+                return _moved(sibling.path, beside.path, other.path), other
+    return None
+
+
+def _moved(path: str, twin: str, other: str) -> str:
+    """`path` with its collection and last name as they go from `twin` to `other`."""
+    start, here = path.split("/")[0], other.split("/")[0]
+    end = f"{parent(path)}/{last(other)}"
+    return here + end[len(start) :] if twin.split("/")[0] == start else end
+
+
+def _literally(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
+    """The path that spells the key, if most leaves of this port are spelled so."""
+    votes: Counter[tuple[str, int]] = Counter()
+    for row in rows:
+        words, path = parent(row.sources[0]).split("."), parent(row.path).split("/")
+        for cut in range(len(words)):
+            if path[-len(words) + cut :] == words[cut:]:
+                votes["/".join(path[: len(path) - len(words) + cut]), cut] += 1
+                break
+    names = Counter(last(r.path) for r in same if last(r.sources[0]) == last(key))
+    if not votes or not names:
+        return None
+    (prefix, cut), count = votes.most_common(1)[0]
+    if count * 2 < len(rows):
+        return None
+    name = names.most_common(1)[0][0]
+    row = next(r for r in same if last(r.path) == name and last(r.sources[0]) == last(key))
+    return "/".join([*filter(None, [prefix]), *parent(key).split(".")[cut:], name]), row

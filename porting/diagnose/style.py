@@ -1,0 +1,103 @@
+"""The layout that a leaf should have where only its shape spoke: what its likes have.
+
+Names and shapes are all that a mapping sees. A kernel that was forgotten to transpose has
+another shape, and the mapping takes it as it is. Its likes in the other layers, and the
+other kernels of the same model, tell that it is the odd one out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from porting.diagnose.names import last, parent, template
+from porting.layouts import Rule
+from porting.leaves import ONLY, Leaf
+
+Shapes = Mapping[str, Sequence[int]]
+
+#: rank of the source -> the order of its axes in a Flax kernel
+USUAL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
+
+
+def order_of(rule: Rule) -> tuple[int, ...] | None:
+    """The permutation that a rule is, or None if it is more than that.
+
+    >>> order_of(Rule("o i -> i o")), order_of(Rule("(h d) e -> e h d", {"h": 2}))
+    ((1, 0), None)
+    """
+    left, right = (side.split() for side in rule.pattern.split(" -> "))
+    plain = all(name.isidentifier() for name in left + right)
+    return tuple(left.index(name) for name in right) if plain else None
+
+
+def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
+    """The rows, each plain permutation that stands alone against its likes put in line.
+
+    Args:
+        rows: what an inferred mapping says.
+        shapes: of the source tensors.
+
+    >>> rows = [Leaf(f"h_{n}/kernel", (f"h.{n}.weight",), Rule("o i -> i o")) for n in range(3)]
+    >>> rows.append(Leaf("h_3/kernel", ("h.3.weight",), Rule("o i -> o i")))
+    >>> shapes = {f"h.{n}.weight": (5, 3) for n in range(4)}
+    >>> str(restyled({r.path: r for r in rows}, shapes)["h_3/kernel"].rule)
+    'o i -> i o'
+    """
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for path, row in rows.items():
+        plain = row.join is ONLY and len(row.sources) == 1 and order_of(row.rule) is not None
+        if plain and len(shapes.get(row.sources[0], ())) > 1:
+            groups.setdefault(_family(row, shapes), []).append(path)
+    out = dict(rows)
+    for family, paths in groups.items():
+        chosen = _chosen([rows[p] for p in paths], family)
+        for path in paths:
+            if chosen is not None and order_of(rows[path].rule) != order_of(chosen):
+                out[path] = replace(rows[path], rule=chosen)
+    return out
+
+
+def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:
+    """What rows must share to be laid out alike: name, rank, and whether `out` is in front."""
+    key = row.sources[0]
+    shape = tuple(shapes[key])
+    bias = shapes.get(f"{parent(key)}.bias")
+    front = None
+    if bias is not None and len(shape) == 2 and shape[0] != shape[1] and len(bias) == 1:
+        front = shape[0] == bias[0]
+    if front is None and len(shape) == 2:
+        front = _front_of_likes(key, shapes)
+    return (last(row.path), len(shape), front)
+
+
+def _front_of_likes(key: str, shapes: Shapes) -> bool:
+    """Whether `out` comes first in the source: so in PyTorch, but for GPT-2's Conv1D."""
+    for other, shape in shapes.items():
+        bias = shapes.get(f"{parent(other)}.bias")
+        near = template(other).split("#")[0] == template(key).split("#")[0] and "#" in template(key)
+        if near and bias is not None and len(shape) == 2 and shape[0] != shape[1]:
+            return tuple(bias) == (shape[0],)
+    return True
+
+
+def _chosen(rows: Sequence[Leaf], family: tuple[object, ...]) -> Rule | None:
+    """The rule of most rows, or the usual one of Flax where they are too few to tell."""
+    name, _, front = family
+    count, votes = len(rows), Counter(order_of(row.rule) for row in rows)
+    if len(votes) == 1 and count > 1:
+        return None
+    (first, most), *rest = votes.most_common(2)
+    usual = (0, 1) if front is False else USUAL.get(len(first or ()))
+    tied = bool(rest) and rest[0][1] == most
+    if (count == 1 or tied) and name == "kernel" and usual:
+        first = usual
+    elif not rest or tied or most < 2 * rest[0][1]:
+        return None
+    return next((r.rule for r in rows if order_of(r.rule) == first), None) or _rule(first or ())
+
+
+def _rule(order: Sequence[int]) -> Rule:
+    names = {2: "o i", 3: "o i k", 4: "o i h w", 5: "o i d h w"}[len(order)].split()
+    return Rule(f"{' '.join(names)} -> {' '.join(names[a] for a in order)}")
