@@ -104,4 +104,4 @@ def _label(bar: StageBar, is_first: bool) -> str:
         return "✓"
     mantissa, _, exponent = f"{bar.ratio:.0e}".partition("e")
     amount = f"{mantissa}e{int(exponent)}" if np.isfinite(bar.ratio) else "∞"
-    return f"<b>{amount}: it starts here</b>" if is_first else amount
+    return f"<b>{amount} starts here</b>" if is_first else amount

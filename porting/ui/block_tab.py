@@ -18,7 +18,7 @@ from porting.errors import ArgumentError
 from porting.figures.block import leaf_infos, stage_bars
 from porting.figures.matrix import tile
 from porting.figures.stages import chart_height, stage_chart
-from porting.ui import lens
+from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
 from porting.ui.messages import as_toast, in_lens
 
@@ -244,11 +244,8 @@ class BlockTab:
 
 def build(default: BlockView) -> BlockTab:
     """The controls and the lens of the tab, wired."""
-    with gr.Row(equal_height=False, elem_classes="pl-tab"):
-        with (
-            gr.Column(scale=0, min_width=280, elem_classes="pl-controls"),
-            gr.Accordion("Controls", open=True, elem_classes="pl-fold"),
-        ):
+    with frame.tab_row():
+        with frame.controls():
             source = gr.Radio(
                 [(s.title, name) for name, s in SOURCES.items()],
                 value=default.source,
@@ -277,37 +274,36 @@ def build(default: BlockView) -> BlockTab:
                 value=default.leaf,
                 label="Leaf in the picture",
             )
-        with gr.Column(scale=1, min_width=320, elem_classes="pl-result"):
+        with frame.result():
             result = lens.Lens(view(default), elem_id="block-lens")
             closer = lens.Tile("block-lens")
 
     inputs = [source, fault, randomise, length, d_model, heads, d_ff, data_seed, seed, leaf]
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "light"}
     gr.on(
         [c.input for c in inputs[1:]],
         show,
         inputs,
         result,
         trigger_mode="always_last",
-        **quiet,
+        **frame.QUIET,
     )
     source.input(
         lambda s, f: (fault_menu(s, f), gr.update(visible=SOURCES[s].sizes is None)),
         [source, fault],
         [fault, sizes],
-        **quiet,
-    ).then(show, inputs, result, **quiet)
-    result.row(chosen, inputs, [result, leaf], **quiet)
+        **frame.QUIET,
+    ).then(show, inputs, result, **frame.QUIET)
+    result.row(chosen, inputs, [result, leaf], **frame.QUIET)
     result.fault(
         opened,
         None,
         fault,
-        **quiet,
-    ).then(show, inputs, result, **quiet)
-    result.act(acted, [fault, randomise], [fault, randomise], **quiet).then(
-        show, inputs, result, **quiet
+        **frame.QUIET,
+    ).then(show, inputs, result, **frame.QUIET)
+    result.act(acted, [fault, randomise], [fault, randomise], **frame.QUIET).then(
+        show, inputs, result, **frame.QUIET
     )
-    result.zoom(zoomed, inputs, closer, **quiet)
+    result.zoom(zoomed, inputs, closer, **frame.QUIET)
     return BlockTab([*inputs, sizes, result])
 
 

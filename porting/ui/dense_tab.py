@@ -19,7 +19,7 @@ from porting.figures.dense import layout_infos, output_infos, strip_info
 from porting.figures.matrix import MatrixInfo, tile
 from porting.linear_source import matrices_of, read_linear
 from porting.paste import parse_matrix, parse_vector
-from porting.ui import lens
+from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
 from porting.ui.messages import as_toast, in_lens
 
@@ -234,57 +234,53 @@ def show(*values: Any) -> dict[str, Any]:
 def build(default: DenseCase) -> DenseTab:
     """The controls and the lens of the tab, wired."""
     layers = real_layers()
-    with gr.Row(equal_height=False, elem_classes="pl-tab"):
-        with gr.Column(scale=0, min_width=280, elem_classes="pl-controls"):
-            with gr.Accordion("Controls", open=True, elem_classes="pl-fold"):
-                port = gr.Radio(
-                    [(p.title, name) for name, p in PORTS.items()],
-                    value=default.port,
-                    label="How the port is done",
-                    elem_classes="pl-list",
-                )
-                source = gr.Radio(
-                    [(title, name) for name, title in SOURCES.items()],
-                    value=default.source,
-                    label="Where the weight comes from",
-                    elem_classes="pl-list",
-                )
-                with gr.Group(visible=default.source == "random") as sizes:
-                    with gr.Row():
-                        in_dim = gr.Number(default.in_dim, label="in", precision=0, min_width=60)
-                        features = gr.Number(
-                            default.features, label="features", precision=0, min_width=60
-                        )
-                    with gr.Row():
-                        square = gr.Button("Make it square", size="sm", min_width=60)
-                        oblong = gr.Button("Make it non-square", size="sm", min_width=60)
-                layer = gr.Dropdown(
-                    layers,
-                    value=default.layer,
-                    label="Layer",
-                    visible=default.source == "real",
-                )
-                with gr.Group(visible=default.source == "paste") as pasted:
-                    weight_text = gr.Textbox(PASTE_EXAMPLE, label="weight (out, in)", lines=4)
-                    bias_text = gr.Textbox("", label="bias (out), optional", lines=1)
-                with gr.Group(visible=default.source == "upload") as uploaded:
-                    file = gr.File(
-                        label="A .safetensors file", file_types=[".safetensors"], height=120
-                    )
-                    tensor = gr.Dropdown([], label="2-D tensor", interactive=True)
+    with frame.tab_row():
+        with frame.controls():
+            port = gr.Radio(
+                [(p.title, name) for name, p in PORTS.items()],
+                value=default.port,
+                label="How the port is done",
+                elem_classes="pl-list",
+            )
+            source = gr.Radio(
+                [(title, name) for name, title in SOURCES.items()],
+                value=default.source,
+                label="Where the weight comes from",
+                elem_classes="pl-list",
+            )
+            with gr.Group(visible=default.source == "random") as sizes:
                 with gr.Row():
-                    n = gr.Number(default.n, label="N", precision=0, min_width=50)
-                    data_seed = gr.Number(
-                        default.data_seed, label="data seed", precision=0, min_width=50
+                    in_dim = gr.Number(default.in_dim, label="in", precision=0, min_width=60)
+                    features = gr.Number(
+                        default.features, label="features", precision=0, min_width=60
                     )
-                    seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
-        with gr.Column(scale=1, min_width=320, elem_classes="pl-result"):
+                with gr.Row():
+                    square = gr.Button("Make it square", size="sm", min_width=60)
+                    oblong = gr.Button("Make it non-square", size="sm", min_width=60)
+            layer = gr.Dropdown(
+                layers,
+                value=default.layer,
+                label="Layer",
+                visible=default.source == "real",
+            )
+            with gr.Group(visible=default.source == "paste") as pasted:
+                weight_text = gr.Textbox(PASTE_EXAMPLE, label="weight (out, in)", lines=4)
+                bias_text = gr.Textbox("", label="bias (out), optional", lines=1)
+            with gr.Group(visible=default.source == "upload") as uploaded:
+                file = gr.File(label="A .safetensors file", file_types=[".safetensors"], height=120)
+                tensor = gr.Dropdown([], label="2-D tensor", interactive=True)
+            with gr.Row():
+                n = gr.Number(default.n, label="N", precision=0, min_width=50)
+                data_seed = gr.Number(
+                    default.data_seed, label="data seed", precision=0, min_width=50
+                )
+                seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
+        with frame.result():
             result = lens.Lens(view(default, Given()), elem_id="dense-lens")
             closer = lens.Tile("dense-lens")
 
     recipe = [port, source, n, in_dim, features, seed, data_seed, layer]
     inputs = [*recipe, file, tensor, weight_text, bias_text]
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "light"}
     gr.on(
         [c.input for c in (port, source, n, in_dim, features, seed, data_seed, layer, tensor)]
         + [c.change for c in (weight_text, bias_text)],
@@ -292,25 +288,27 @@ def build(default: DenseCase) -> DenseTab:
         inputs,
         result,
         trigger_mode="always_last",
-        concurrency_limit=4,
-        **quiet,
+        concurrency_limit=frame.LIGHT,
+        **frame.QUIET,
     )
     groups = {"random": sizes, "real": layer, "paste": pasted, "upload": uploaded}
     source.change(
         lambda chosen: [gr.update(visible=name == chosen) for name in groups],
         source,
         list(groups.values()),
-        **quiet,
+        **frame.QUIET,
     )
-    square.click(make_square, [in_dim, features], [in_dim, features], **quiet).then(
-        show, inputs, result, **quiet
+    square.click(make_square, [in_dim, features], [in_dim, features], **frame.QUIET).then(
+        show, inputs, result, **frame.QUIET
     )
-    oblong.click(make_oblong, [in_dim, features], [in_dim, features], **quiet).then(
-        show, inputs, result, **quiet
+    oblong.click(make_oblong, [in_dim, features], [in_dim, features], **frame.QUIET).then(
+        show, inputs, result, **frame.QUIET
     )
-    file.change(list_tensors, file, tensor, **quiet).then(show, inputs, result, **quiet)
-    result.act(lambda: "transpose", None, port, **quiet).then(show, inputs, result, **quiet)
-    result.zoom(zoomed, inputs, closer, **quiet)
+    file.change(list_tensors, file, tensor, **frame.QUIET).then(show, inputs, result, **frame.QUIET)
+    result.act(lambda: "transpose", None, port, **frame.QUIET).then(
+        show, inputs, result, **frame.QUIET
+    )
+    result.zoom(zoomed, inputs, closer, **frame.QUIET)
     return DenseTab([*recipe, *groups.values(), result])
 
 

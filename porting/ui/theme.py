@@ -6,6 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 
+_SCRIPTS = (
+    "vendor/plotly-cartesian.min.js",
+    "js/lens.js",
+    *(f"js/{name}.js" for name in ("blocks", "matrices", "panel", "page")),
+)
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -53,7 +58,8 @@ def theme() -> gr.themes.Base:
 
 def head() -> str:
     """The scripts of the page, from this server only; the address is relative, for any mount."""
-    scripts = ("vendor/plotly-cartesian.min.js", "portlens.js")
-    return "\n".join(
-        f'<script defer src="gradio_api/file={ASSETS / name}"></script>' for name in scripts
+    plotly, page, *parts = (f"gradio_api/file={ASSETS / name}" for name in _SCRIPTS)
+    ahead = "".join(f'<link rel="modulepreload" href="{part}">' for part in parts)
+    return (
+        f'{ahead}<script defer src="{plotly}"></script><script type="module" src="{page}"></script>'
     )

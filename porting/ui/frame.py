@@ -1,0 +1,40 @@
+"""What every tab is built in: a narrow column of controls beside the lens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+#: events of the page itself: no spinner, no entry in the API
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_id": "light",
+}
+#: as many light events at a time
+LIGHT = 4
+
+
+@contextmanager
+def controls() -> Iterator[None]:
+    """The narrow column; on a phone it comes last and folds."""
+    with (
+        gr.Column(scale=0, min_width=280, elem_classes="pl-controls"),
+        gr.Accordion("Controls", open=True, elem_classes="pl-fold"),
+    ):
+        yield
+
+
+@contextmanager
+def result() -> Iterator[None]:
+    """The wide column of the lens."""
+    with gr.Column(scale=1, min_width=320, elem_classes="pl-result"):
+        yield
+
+
+def tab_row() -> gr.Row:
+    """The row that holds both."""
+    return gr.Row(equal_height=False, elem_classes="pl-tab")
