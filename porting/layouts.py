@@ -236,7 +236,8 @@ class Rule:
         ]
         atoms = [a for axis in left for a in axis.atoms]
         array = array.reshape([sizes.get(a.name, 1) for a in atoms])
-        array = array[tuple(slice(None) if a.take is None else a.take for a in atoms)]
+        taken = (slice(None) if a.take is None else a.take for a in atoms)
+        array = array[(*taken, ...)]  # the ellipsis keeps a view even where no axis is left
         kept = [a.name for a in atoms if not isinstance(a.take, int) and a.name != "1"]
         units = [
             i
@@ -245,7 +246,8 @@ class Rule:
         ]
         array = array.squeeze(tuple(units)) if units else array
         flips = {a.name for axis in left + right for a in axis.atoms if a.flip}
-        array = array[tuple(slice(None, None, -1) if n in flips else slice(None) for n in kept)]
+        turned = (slice(None, None, -1) if n in flips else slice(None) for n in kept)
+        array = array[(*turned, ...)]
         target = [a.name for axis in right for a in axis.atoms if a.name != "1"]
         return array.transpose([kept.index(n) for n in target])
 

@@ -137,7 +137,9 @@ def join_named(name: str) -> Join:
     if kind == "spectral_norm":
         return spectral_norm(int(dim))
     if name not in plain:
-        raise RuleError(f"There is no join {name!r}. Use one of {', '.join(plain)}, weight_norm:0, spectral_norm:0.")
+        raise RuleError(
+            f"There is no join {name!r}. Use one of {', '.join(plain)}, weight_norm:0, spectral_norm:0."
+        )
     return plain[name]
 
 

@@ -1,5 +1,6 @@
 """The layer zoo: how each layer's leaves are ported, run, proved and ported back."""
 
+from porting.layers.judge import compare_layer
 from porting.layers.row import Config, Input, Layer
 from porting.layers.run import (
     layer_named,
@@ -16,6 +17,7 @@ __all__ = [
     "Config",
     "Input",
     "Layer",
+    "compare_layer",
     "layer_named",
     "port_layer",
     "port_layer_nnx",

@@ -286,4 +286,3 @@ PRELU = Layer(
 )
 
 ROWS = (*map(_activation, _TABLE), PRELU)
-

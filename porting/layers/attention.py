@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
+from flax.nnx.nn.attention import dot_product_attention_weights
 
 from porting.errors import ArgumentError, UnsupportedError
 from porting.layers.dense import TORCH
@@ -86,39 +86,39 @@ def attend(
     return np.einsum("bhts,bshd->bthd", weights, value)
 
 
-def flax_mask(added: np.ndarray | None, batch: int, heads: int) -> dict[str, Any]:
-    """The mask of ignored places as Flax's `mask`: True = attend."""
-    if added is None:
-        return {}
-    shape = (batch, heads, *added.shape[-2:])
-    kept = np.broadcast_to(np.isfinite(added), shape)
+def flax_mask(added: np.ndarray | None, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """The mask of ignored places as Flax's `mask` (B, H, T, S): True = attend."""
+    kept = np.ones(shape, bool) if added is None else np.broadcast_to(np.isfinite(added), shape)
     if not kept.any(-1).all():
         raise UnsupportedError(
             "A row of the mask ignores every key. PyTorch gives NaN there, Flax an average of "
             "all values: leave one key to attend to, or drop that row's output yourself."
         )
-    return {"mask": jnp.asarray(kept)}
+    return kept
 
 
-def _with_bias(bias: np.ndarray, attention: Callable[..., Any]) -> Callable[..., Any]:
-    """Flax's attention with numbers added to its scores."""
+def score_bias(c: Config) -> np.ndarray | None:
+    """The numbers that float masks add to the scores, where they are more than 0 and −inf."""
+    masks = [np.asarray(m) for m in (c.attn_mask, c.key_padding_mask) if m is not None]
+    if not any(np.any(m[np.isfinite(m)] != 0) for m in masks if m.dtype != bool):
+        return None
+    length = masks[0].shape[-2:] if c.attn_mask is not None else (1, masks[0].shape[1])
+    added = additive_mask(c, length)
+    return np.where(np.isfinite(added), added, 0.0)
 
-    def biased(query: Any, key: Any, value: Any, mask: Any = None, **_: Any) -> Any:
-        numbers = jnp.asarray(np.where(np.isfinite(bias), bias, 0.0), query.dtype)
-        return attention(query, key, value, bias=numbers, mask=mask, deterministic=True)
 
-    return biased
+def attention(
+    query: Any, key: Any, value: Any, mask: Any = None, bias: Any = None, **_: Any
+) -> Any:
+    """Attention from Flax's own weights, softmax in the dtype of the query.
 
-
-def _attention_fn(c: Config, api: Any) -> dict[str, Any]:
-    """`attention_fn=` where a float mask holds more than 0 and minus infinity."""
-    masks = [m for m in (c.attn_mask, c.key_padding_mask) if m is not None]
-    floats = [np.asarray(m) for m in masks if np.asarray(m).dtype != bool]
-    if not any(np.any(m[np.isfinite(m)] != 0) for m in floats):
-        return {}
-    first = np.asarray(masks[0])
-    length = first.shape[-2:] if c.attn_mask is not None else (1, first.shape[1])
-    return {"attention_fn": _with_bias(additive_mask(c, length), api.dot_product_attention)}
+    `nnx.dot_product_attention` hands over to `jax.nn.dot_product_attention`, whose softmax
+    is float32 even inside `jax.enable_x64`.
+    """
+    bias = None if bias is None else jnp.asarray(bias, query.dtype)
+    weights = dot_product_attention_weights(query, key, bias=bias, mask=mask, deterministic=True)
+    value = jnp.repeat(value, query.shape[-2] // value.shape[-2], axis=-2)
+    return jnp.einsum("...hqk,...khd->...qhd", weights, value)
 
 
 # nn.MultiheadAttention.
@@ -199,7 +199,9 @@ def mha_reference(
         for x, w, b in zip(inputs, weights, biases, strict=True)
     ]
     added = additive_mask(c, (inputs[0].shape[1], inputs[1].shape[1]))
-    out = attend(*parts, added).reshape(*inputs[0].shape[:2], e) @ state[f"{prefix}out_proj.weight"].T
+    out = (
+        attend(*parts, added).reshape(*inputs[0].shape[:2], e) @ state[f"{prefix}out_proj.weight"].T
+    )
     return out + state[f"{prefix}out_proj.bias"] if c.bias else out
 
 
@@ -215,19 +217,22 @@ def _mha_layout(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.n
 
 
 def mha_keywords(c: Config, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """`mask=`, always: Linen warns about some shapes where it gets none."""
     query, key = inputs[0], inputs[1]
-    added = additive_mask(c, (query.shape[-2], key.shape[-2]))
-    found = flax_mask(added, query.shape[0] if query.ndim == 3 else 1, c.num_heads)
-    return found if query.ndim == 3 or not found else {"mask": found["mask"][0]}
+    length = query.shape[-2], key.shape[-2]
+    batch = query.shape[0] if query.ndim == 3 else 1
+    kept = flax_mask(additive_mask(c, length), (batch, c.num_heads, *length))
+    return {"mask": jnp.asarray(kept if query.ndim == 3 else kept[0])}
 
 
 def linen_attention(c: Config) -> linen.Module:
+    bias = score_bias(c)
     return linen.MultiHeadDotProductAttention(
         num_heads=c.num_heads,
         qkv_features=c.embed_dim,
         out_features=c.embed_dim,
         use_bias=c.bias,
-        **_attention_fn(c, linen),
+        **({} if bias is None else {"attention_fn": partial(attention, bias=bias)}),
     )
 
 
@@ -239,7 +244,7 @@ def nnx_attention(c: Config, **kw: Any) -> nnx.Module:
         in_kv_features=kdim,
         use_bias=c.bias,
         decode=False,
-        **_attention_fn(c, nnx),
+        attention_fn=partial(attention, bias=score_bias(c)),
         **kw,
     )
     if vdim != kdim:  # the constructor knows one size for both
@@ -313,11 +318,13 @@ MHA = Layer(
         "in_proj_weight is [q; k; v] in rows; one token or identical rows hide q and k exchanged.",
         "A PyTorch mask says True = ignore, a Flax mask True = attend.",
         "out_proj is transposed before it is split into heads.",
+        "Linen takes a value of as many tokens as features for a misplaced mask, and warns.",
         HEADS,
         KEY_BIAS,
     ),
     differs="One tree. nnx.MultiHeadAttention has one in_kv_features: where kdim and vdim "
-    "differ its `value` is replaced. Neither adds a float mask: attention_fn does.",
+    "differ its `value` is replaced. Its default attention has a float32 softmax even under "
+    "enable_x64. Neither adds a float mask: attention_fn does.",
     sources=(TORCH + "MultiheadAttention.html", FLAX),
 )
 
@@ -603,12 +610,7 @@ def _gqa_attend(query: Any, key: Any, value: Any, mask: Any, c: Config) -> Any:
     """Rotate (always half-split) and attend; query heads share consecutive key heads."""
     if c.rotary:
         query, key = (_gqa_rotary(a, c, jnp, False) for a in (query, key))
-    bias = additive_mask(c, (query.shape[-3], key.shape[-3]))
-    if bias is not None:
-        bias = jnp.asarray(np.where(np.isfinite(bias), bias, 0.0), query.dtype)
-        if bias.ndim == 2:
-            bias = bias[None, None]
-    return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask)
+    return attention(query, key, value, mask, score_bias(c))
 
 
 class _LinenGrouped(linen.Module):
@@ -632,7 +634,7 @@ class _LinenGrouped(linen.Module):
 
 
 def _nnx_grouped(c: Config, **kw: Any) -> nnx.Module:
-    def attention(query: Any, key: Any, value: Any, mask: Any = None, **_: Any) -> Any:
+    def attend_here(query: Any, key: Any, value: Any, mask: Any = None, **_: Any) -> Any:
         return _gqa_attend(query, key, value, mask, c)
 
     module = nnx.MultiHeadAttention(
@@ -642,14 +644,12 @@ def _nnx_grouped(c: Config, **kw: Any) -> nnx.Module:
         qkv_features=c.num_heads * c.head_dim,
         use_bias=c.bias,
         decode=False,
-        attention_fn=attention,
+        attention_fn=attend_here,
         **kw,
     )
     if c.bias != c.out_bias:  # the constructor knows one switch for all four
         shape = (c.num_heads, c.head_dim)
-        module.out = nnx.LinearGeneral(
-            shape, c.embed_dim, axis=(-2, -1), use_bias=c.out_bias, **kw
-        )
+        module.out = nnx.LinearGeneral(shape, c.embed_dim, axis=(-2, -1), use_bias=c.out_bias, **kw)
     return module
 
 

@@ -335,7 +335,9 @@ def _nnx_transpose(c: Config, **kw: Any) -> nnx.Module:
 def _check_transpose(c: Config, state: State | None, api: str) -> None:
     rank = c.rank
     if c.padding_mode != "zeros":
-        raise ArgumentError("A transposed convolution has padding_mode 'zeros' only, in PyTorch too.")
+        raise ArgumentError(
+            "A transposed convolution has padding_mode 'zeros' only, in PyTorch too."
+        )
     extra, stride, dilation = (spread(o, rank) for o in (c.output_padding, c.stride, c.dilation))
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True) if e):
         raise ArgumentError(

@@ -92,7 +92,9 @@ CONV1D = Layer(
     inputs=lambda c: (Input("x", ("...", c.nx)),),
     terms=lambda c: c.nx,
     pitfalls=("It is no convolution and no Linear: transposing it is the mistake.",),
-    sources=("https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/pytorch_utils.py",),
+    sources=(
+        "https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/pytorch_utils.py",
+    ),
 )
 
 
@@ -203,7 +205,11 @@ def _bags(ids: Any, offsets: Any | None) -> tuple[Any, Any, int]:
 def _bag_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.ndarray:
     ids, bags, count = _bags(_ids(inputs[0], c), c.offsets)
     rows = state["weight"][ids]
-    kept = np.ones(len(ids), bool) if c.padding_idx is None else ids != c.padding_idx % c.num_embeddings
+    kept = (
+        np.ones(len(ids), bool)
+        if c.padding_idx is None
+        else ids != c.padding_idx % c.num_embeddings
+    )
     out = np.zeros((count, rows.shape[1]))
     for bag in range(count):
         chosen = rows[(bags == bag) & kept]
@@ -366,7 +372,9 @@ FLATTEN = Layer(
         "Nothing changes where H = W = 1, or where the PyTorch code flattens channels last.",
         "MTCNN flattens (W, H, C): the order is a fact of the model, not a default.",
     ),
-    sources=("https://flax.readthedocs.io/en/latest/guides/converting_and_upgrading/convert_pytorch_to_flax.html",),
+    sources=(
+        "https://flax.readthedocs.io/en/latest/guides/converting_and_upgrading/convert_pytorch_to_flax.html",
+    ),
 )
 
 ROWS = (LINEAR, CONV1D, EMBEDDING, BAG, HEAD, FLATTEN)

@@ -125,9 +125,10 @@ def _reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.nd
         return lambda h: h @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
 
     def norm(name: str) -> Callable[[Any], Any]:
-        return lambda h: normalise(h, (-1,), c.layer_norm_eps) * state[
-            f"{name}.weight"
-        ] + state.get(f"{name}.bias", 0.0)
+        return lambda h: (
+            normalise(h, (-1,), c.layer_norm_eps) * state[f"{name}.weight"]
+            + state.get(f"{name}.bias", 0.0)
+        )
 
     parts = {name: linear(name) for name in ("linear1", "linear2")}
     parts |= {name: norm(name) for name in ("norm1", "norm2")}
@@ -179,7 +180,7 @@ def _run(module: Any, x: Any, mask: Any, c: Config) -> Any:
     names = ("linear1", "linear2", "norm1", "norm2")
     parts = {name: getattr(module, name) for name in names}
     parts["activation"] = ACTIVATIONS[c.activation][1]
-    parts["attention"] = lambda h: module.self_attn(h, h, h, mask=mask)
+    parts["attention"] = lambda h: module.self_attn(h, mask=mask)
     return encode(x, parts, c.norm_first)
 
 

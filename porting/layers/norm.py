@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from flax import linen, nnx
 
@@ -91,6 +93,15 @@ def _batch_options(c: Config) -> dict[str, Any]:
     }
 
 
+def nnx_batch_norm(c: Config, *, param_dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
+    """`nnx.BatchNorm`, its statistics in the dtype of its parameters (always float32 there)."""
+    options = _batch_options(c)
+    module = nnx.BatchNorm(c.num_features, param_dtype=param_dtype, rngs=rngs, **options)
+    module.mean = nnx.BatchStat(jnp.zeros(c.num_features, param_dtype))
+    module.var = nnx.BatchStat(jnp.ones(c.num_features, param_dtype))
+    return module
+
+
 def _check_tracked(c: Config, state: State | None, api: str) -> None:
     if not c.track_running_stats:
         raise UnsupportedError(
@@ -121,7 +132,7 @@ def _batch_norm(rank: int) -> Layer:
         sizes_back=_features,
         leaves=_batch_leaves,
         linen=lambda c: linen.BatchNorm(**_batch_options(c)),
-        nnx=lambda c, **kw: nnx.BatchNorm(c.num_features, **_batch_options(c), **kw),
+        nnx=nnx_batch_norm,
         reference=_batch_reference,
         inputs=lambda c: (Input("input", ("batch", c.num_features, *axes)),),
         into=_last,
@@ -135,7 +146,8 @@ def _batch_norm(rank: int) -> Layer:
             "Flax's momentum is 1 − PyTorch's. In training PyTorch stores the unbiased variance.",
         ),
         differs="nnx.BatchNorm starts in training mode: call module.eval(). The mean and var "
-        "stand beside scale and bias, as BatchStat variables.",
+        "stand beside scale and bias, as BatchStat variables, and are made in float32 whatever "
+        "param_dtype says.",
         sources=(f"{TORCH}BatchNorm{rank}d.html", FLAX),
     )
 
@@ -228,17 +240,19 @@ LAYER_NORM = Layer(
 )
 
 
-def _rms_eps(c: Config) -> float:
-    return float(np.finfo(np.float32).eps) if c.eps is None else c.eps
+def _settle_eps(c: Config, state: State | None, api: str) -> None:
+    """eps=None means the machine epsilon of the layer's dtype."""
+    if c.eps is None:
+        c.eps = float(ml_dtypes.finfo(c.dtype).eps)
 
 
 def _rms(x: np.ndarray, c: Config) -> np.ndarray:
-    return x / np.sqrt(np.mean(x * x, _axes(c), keepdims=True) + _rms_eps(c))
+    return x / np.sqrt(np.mean(x * x, _axes(c), keepdims=True) + c.eps)
 
 
 def _rms_options(c: Config) -> dict[str, Any]:
     return {
-        "epsilon": _rms_eps(c),
+        "epsilon": c.eps,
         "use_scale": c.elementwise_affine,
         "reduction_axes": _axes(c),
         "feature_axes": _axes(c),
@@ -263,6 +277,7 @@ RMS_NORM = Layer(
     leaves=_layer_leaves,
     nnx_leaves=_flat_leaves,
     differs=FLAT,
+    check=_settle_eps,
     reference=lambda state, x, c: _rms(x[0], c) * state.get("weight", 1.0),
     pitfalls=(
         "eps=None means the machine epsilon of the input's dtype, 1.19e-7 in float32; Llama "
@@ -291,7 +306,9 @@ GEMMA_RMS_NORM = Layer(
     reference=lambda state, x, c: _rms(x[0], c) * (1.0 + state["weight"]),
     loses="1 + w rounds away the last bits of a small w",
     pitfalls=("The weight is stored around 0: ported as it is, the layer nearly vanishes.",),
-    sources=("https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/models/gemma/modeling_gemma.py",),
+    sources=(
+        "https://github.com/huggingface/transformers/blob/v4.57.6/src/transformers/models/gemma/modeling_gemma.py",
+    ),
     facts={"elementwise_affine": True},
     **(_RMS | {"keys": lambda c: {"weight": (c.dim,)}}),
 )
@@ -342,7 +359,7 @@ GROUP_NORM = Layer(
     linen=lambda c: linen.GroupNorm(**_group_options(c)),
     nnx=lambda c, **kw: nnx.GroupNorm(c.num_channels, **_group_options(c), **kw),
     reference=_group_reference,
-    inputs=lambda c: (Input("input", ("batch", c.num_channels, "height", "width?")),),
+    inputs=lambda c: (Input("input", ("batch", c.num_channels, "height?", "width?")),),
     into=_last,
     out_of=_second,
     pitfalls=(
@@ -374,7 +391,7 @@ def _linen_instance(c: Config) -> linen.Module:
 
 def _nnx_instance(c: Config, **kw: Any) -> nnx.Module:
     if c.track_running_stats:
-        return nnx.BatchNorm(c.num_features, **_batch_options(c), **kw)
+        return nnx_batch_norm(c, **kw)
     return nnx.InstanceNorm(c.num_features or 1, **_instance_options(c), **kw)
 
 
@@ -416,4 +433,3 @@ ROWS = (
     RMS_NORM,
     GEMMA_RMS_NORM,
 )
-

@@ -192,4 +192,3 @@ def _spectral_normed(row: Layer) -> Layer:
 _BASES = (dense.LINEAR, *conv.ROWS)
 
 ROWS = (*map(_weight_normed, _BASES), *map(_spectral_normed, _BASES))
-

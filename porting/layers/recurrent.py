@@ -299,7 +299,9 @@ def _check_gru(c: Config, state: State | None, api: str) -> None:
     for _, _, suffix in _suffixes(c):
         bias = state[f"bias_hh{suffix}"][2 * c.hidden_size :]
         if np.any(bias):
-            wrong.append(f"bias_hh{suffix}[n] (largest {np.abs(bias.astype(np.float64)).max():.3g})")
+            wrong.append(
+                f"bias_hh{suffix}[n] (largest {np.abs(bias.astype(np.float64)).max():.3g})"
+            )
     if wrong:
         raise UnsupportedError(
             f"nnx.GRUCell has no bias on the hidden side, so it cannot hold {', '.join(wrong)}: "

@@ -69,24 +69,29 @@ class Input:
         Traceback (most recent call last):
         porting.errors.ArgumentError: Linear: x has shape (2, 3); expected (..., 5). Pass the PyTorch layout.
         """
-        free = [a for a in self.axes if a == "..."]
-        optional = [a for a in self.axes if isinstance(a, str) and a.endswith("?")]
-        fewest = len(self.axes) - len(free) - len(optional)
-        fits = x.ndim >= fewest if free else fewest <= x.ndim <= len(self.axes)
-        if fits and not free:
-            tail = self.axes[len(self.axes) - x.ndim :]
-            fits = all(isinstance(a, str) or a == n for a, n in zip(tail, x.shape, strict=True))
-        if fits and free:
-            at = self.axes.index("...")
-            ends = [*zip(self.axes[:at], x.shape, strict=False)]
-            ends += zip(reversed(self.axes[at + 1 :]), reversed(x.shape), strict=False)
-            fits = all(isinstance(a, str) or a == n for a, n in ends)
+        fits = self._fit(x.shape)
         if not fits:
             axes = ", ".join(map(str, self.axes))
             raise ArgumentError(
                 f"{layer}: {self.name} has shape {x.shape}; expected ({axes}). "
                 "Pass the PyTorch layout."
             )
+
+    def _fit(self, shape: tuple[int, ...]) -> bool:
+        if "..." in self.axes:
+            at = self.axes.index("...")
+            ends = [*zip(self.axes[:at], shape, strict=False)]
+            ends += zip(reversed(self.axes[at + 1 :]), reversed(shape), strict=False)
+            return len(shape) >= len(self.axes) - 1 and all(map(_equal, ends))
+        kept = list(self.axes)
+        for axis in reversed(self.axes):
+            if len(kept) > len(shape) and isinstance(axis, str) and axis.endswith("?"):
+                kept.remove(axis)
+        return len(kept) == len(shape) and all(map(_equal, zip(kept, shape, strict=True)))
+
+
+def _equal(pair: tuple[int | str, int]) -> bool:
+    return isinstance(pair[0], str) or pair[0] == pair[1]
 
 
 def _nothing(*_: Any) -> dict[str, Any]:
@@ -121,8 +126,8 @@ class Layer:
         keywords: what the Flax module is called with beside its inputs.
         accept: the inputs as given -> the inputs, where PyTorch's call takes optional ones.
         nnx_leaves: the NNX leaves, where they are not the Linen ones without collection.
-        check: raises `UnsupportedError` for options that Flax cannot express; called with
-            the config, the state (or None) and the API ("linen" or "nnx").
+        check: raises `UnsupportedError` for options that Flax cannot express, and completes
+            options that depend on the dtype; called with the config, the state and the API.
         ignored: keys that carry no weight, with the reason.
         facts: constants of this row that its functions read beside the options.
         terms: products in one sum, for layers that are affine in their input (the
@@ -176,7 +181,9 @@ class Layer:
         unknown = sorted(set(given) - set(self.options))
         if unknown:
             known = ", ".join(self.options) or "no options"
-            raise ArgumentError(f"{self.name} does not take {', '.join(unknown)}. It takes {known}.")
+            raise ArgumentError(
+                f"{self.name} does not take {', '.join(unknown)}. It takes {known}."
+            )
         c = self._config(given)
         try:
             found = (self.sizes_back if back else self.sizes)(shapes, c)
@@ -283,9 +290,7 @@ def _hint(key: str) -> str:
     return "; pass bias=False if the layer has none" if key == "bias" else ""
 
 
-def random_tensor(
-    key: str, shape: tuple[int, ...], generator: np.random.Generator
-) -> np.ndarray:
+def random_tensor(key: str, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """A random float32 tensor: variances and lengths positive, matrices scaled by fan-in."""
     if key.endswith(("running_var", "weight_g", "original0")):
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from porting.errors import ArgumentError, CoverageError, PortingError
-from porting.layers.row import Config, Layer
+from porting.errors import ArgumentError, CoverageError
+from porting.layers.row import Config, Layer, State
 from porting.layers.table import LAYERS
 from porting.leaves import port_leaves, unport_leaves
 from porting.tree import check_cover, flatten, unflatten, write_nnx
@@ -155,14 +155,18 @@ def run_layer(
     if api not in APIS:
         raise ArgumentError(f"There is no API {api!r}. Use one of {', '.join(APIS)}.")
     layer, state, c = settled(name, state_dict, config, api)
-    inputs = _inputs(layer, x, c)
+    inputs = prepare_inputs(layer, x, c)
     if api == "reference":
-        used = {k: np.asarray(a, np.float64) for k, a in state.items() if k not in layer.ignored}
-        return np.asarray(layer.reference(used, _doubles(inputs), c))
-    return _run_flax(layer, state, inputs, c, api)
+        return run_reference(layer, state, inputs, c)
+    return run_flax(layer, state, inputs, c, api)
 
 
-def _inputs(layer: Layer, x: Any, c: Config) -> tuple[np.ndarray, ...]:
+def prepare_inputs(layer: Layer, x: Any, c: Config) -> tuple[np.ndarray, ...]:
+    """The inputs as a tuple of arrays whose axes are checked.
+
+    Raises:
+        ArgumentError: another number of inputs, or other axes.
+    """
     given = tuple(map(np.asarray, x)) if isinstance(x, (tuple, list)) else (np.asarray(x),)
     given = layer.accept(given, c)
     expected = layer.inputs(c)
@@ -174,16 +178,28 @@ def _inputs(layer: Layer, x: Any, c: Config) -> tuple[np.ndarray, ...]:
     return given
 
 
-def _doubles(inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    return tuple(x if x.dtype.kind in "iub" else np.asarray(x, np.float64) for x in inputs)
+def _is_float(array: np.ndarray) -> bool:
+    return array.dtype.kind not in "iub"  # bfloat16 has a kind of its own
 
 
-def _run_flax(
-    layer: Layer, state: Mapping[str, np.ndarray], inputs: tuple[np.ndarray, ...], c: Config, api: str
+def run_reference(
+    layer: Layer, state: State, inputs: tuple[np.ndarray, ...], c: Config
 ) -> np.ndarray:
+    """The layer in float64 NumPy, in the PyTorch convention."""
+    used = {k: np.asarray(a, np.float64) for k, a in state.items() if k not in layer.ignored}
+    doubles = tuple(np.asarray(x, np.float64) if _is_float(x) else x for x in inputs)
+    return np.asarray(layer.reference(used, doubles, c))
+
+
+def run_flax(
+    layer: Layer, state: State, inputs: tuple[np.ndarray, ...], c: Config, api: str
+) -> np.ndarray:
+    """The layer in Linen or NNX, inputs and output in the PyTorch layout."""
     import jax.numpy as jnp
 
-    moved = tuple(jnp.asarray(layer.into(x, c)) for x in inputs)
+    has_floats = any(_is_float(a) for key, a in state.items() if key not in layer.ignored)
+    cast = (x.astype(c.dtype) if has_floats and _is_float(x) else x for x in inputs)
+    moved = tuple(jnp.asarray(layer.into(x, c)) for x in cast)
     keywords = layer.keywords(c, moved)
     if api == "nnx":
         out = _nnx_module(layer, state, c)(*moved, **keywords)
@@ -218,13 +234,13 @@ def unport_layer(name: str, variables: Mapping[str, Any], **config: Any) -> dict
     specs = {k: np.broadcast_to(np.float32(1), shape) for k, shape in layer.keys(c).items()}
     table = list(layer.leaves(c) or ())
     expected = {
-        path: np.broadcast_to(leaves[path].dtype.type(0) if path in leaves else np.float32(0), a.shape)
+        path: np.broadcast_to(
+            leaves[path].dtype.type(0) if path in leaves else np.float32(0), a.shape
+        )
         for path, a in port_leaves(table, specs).items()
     }
     try:
         check_cover(expected, leaves)
     except CoverageError as error:
         raise CoverageError(f"{name}: {error}") from None
-    except PortingError:
-        raise
     return unport_leaves(table, leaves, specs)

@@ -212,7 +212,9 @@ def _adaptive_layer(name: str, title: str, maximum: bool, rank: int) -> Layer:
         options={"output_size": None},
         example={"output_size": (2, 3, 2)[:rank]},
         reference=lambda state, x, c: _adaptive(x[0], c, np, -rank),
-        pitfalls=("Where the size does not divide, windows overlap: floor and ceil of i · n / out.",),
+        pitfalls=(
+            "Where the size does not divide, windows overlap: floor and ceil of i · n / out.",
+        ),
         sources=(f"{TORCH}{name}{rank}d.html",),
         **_functions(lambda x, c: _adaptive(x, c, jnp, -rank - 1)),
         **(spatial | {"facts": {"rank": rank, "maximum": maximum}}),
@@ -320,7 +322,10 @@ UPSAMPLE = Layer(
         "align_corners=True samples other places. Bicubic has another kernel.",
     ),
     differs=SAME_MODULE,
-    sources=(TORCH + "Upsample.html", "https://docs.jax.dev/en/latest/_autosummary/jax.image.resize.html"),
+    sources=(
+        TORCH + "Upsample.html",
+        "https://docs.jax.dev/en/latest/_autosummary/jax.image.resize.html",
+    ),
     **_functions(_resize_flax),
 )
 
@@ -345,13 +350,13 @@ def _shuffle_layer(name: str, key: str, torch_rule: str, flax_rule: str) -> Laye
     return Layer(
         name=name,
         family="shaping",
-        title=f"{name}: channels to space" if name == "PixelShuffle" else f"{name}: space to channels",
+        title=f"{name}: channels to space"
+        if name == "PixelShuffle"
+        else f"{name}: space to channels",
         options={key: None},
         example={key: 2},
         reference=lambda state, x, c: rule(torch_rule, c).apply(x[0]),
-        inputs=lambda c: (
-            Input("input", ("batch", *_shuffle_axes(name, _factor(c, key)))),
-        ),
+        inputs=lambda c: (Input("input", ("batch", *_shuffle_axes(name, _factor(c, key)))),),
         into=lambda x, c: np.moveaxis(x, 1, -1),
         out_of=lambda x, c: np.moveaxis(x, -1, 1),
         pitfalls=("The channels are (C, r, r); read as (r, r, C) they fit.",),
@@ -362,7 +367,9 @@ def _shuffle_layer(name: str, key: str, torch_rule: str, flax_rule: str) -> Laye
 
 
 def _shuffle_axes(name: str, r: int) -> tuple[str, str, str]:
-    return ("shuffled", "height", "width") if name == "PixelShuffle" else ("channels", "even", "even")
+    return (
+        ("shuffled", "height", "width") if name == "PixelShuffle" else ("channels", "even", "even")
+    )
 
 
 PIXEL_SHUFFLE = _shuffle_layer(
