@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from porting.mapping.layouts import Layout, candidates
 from porting.mapping.match import Pair
-from porting.mapping.units import Unit
+from porting.mapping.units import Part, Unit
 
 #: names of the one layer whose PyTorch weight is (in, out) already
 CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
@@ -27,6 +27,7 @@ class Relations:
             if source is None or target is None or pair.source.is_norm:
                 continue
             found = {c.relation for c in candidates(source, target, pair.target.role)}
+            found = {_packed_relation(source)} if _packed_relation(source) else found
             if len(found) == 1 and "" not in found:
                 self._known.append((pair.source.path, *found))
 
@@ -35,7 +36,8 @@ class Relations:
         relations = {layout.relation for layout in fits}
         if slot not in ("w", "v") or not {"moved", "kept"} <= relations:
             return fits[0], [], ""
-        said, depth = self._nearest(pair.source.path)
+        packed = _packed_relation(pair.source.parts.get(slot))
+        said, depth = ({packed}, 1) if packed else self._nearest(pair.source.path)
         own = next((c for c in reversed(pair.source.path) if not c.isdigit()), "")
         chosen, doubt = fits[0].relation, ""
         if len(said) > 1:
@@ -61,6 +63,13 @@ class Relations:
         if len(said) > 1 and len(same) == 1:
             return same, max(best, 0)
         return said, max(best, 0)
+
+
+def _packed_relation(part: Part | None) -> str:
+    """What a packed weight says of its parts: its outputs lie along the packed axis."""
+    if part is None or part.pick is None or not (part.pick.count or part.pick.stop):
+        return ""
+    return "moved" if part.pick.axis == 0 else "kept"
 
 
 def flatten_readings(

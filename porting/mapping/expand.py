@@ -181,7 +181,8 @@ def _unstack(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
             continue
         scanned = [
             u for u in made
-            if all(p.shape[:1] == (count,) and p.pick is None for p in u.parts.values())
+            if all(p.shape[:1] == (count,) and p.pick is None and p.name != "weight"
+                   for p in u.parts.values())
             and u.size % count == 0 and u.size // count in wanted
         ]  # fmt: skip
         if Counter(u.size // count for u in scanned) != wanted:

@@ -12,6 +12,7 @@ from porting.mapping.evidence import Relations, flatten_readings
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
+from porting.mapping.names import GENERIC
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
 from porting.mapping.scores import contradict, layouts_of, literal, overlap
 from porting.mapping.ties import tie_leaves, unused_keys
@@ -187,12 +188,20 @@ def _doubt(pair: Pair, complete: bool) -> str:
         return f"{pair.source} fits another place as well"
     if contradict(pair.source, pair.target):
         return f"the names contradict each other: {pair.source} and {pair.target}"
-    named = literal(pair.source.path, pair.target.path) >= 0.3
-    same = pair.source.role and pair.source.role == pair.target.role
-    placed = pair.target.auto and overlap(pair.source.chain, pair.target.chain) >= 0.5
-    if not (complete or named or same or placed):
+    if not _supported(pair, complete):
         return f"only its shape speaks for {pair.source}"
     return ""
+
+
+def _supported(pair: Pair, complete: bool) -> bool:
+    """Whether more than a shape speaks for the pair."""
+    source, target = pair.source, pair.target
+    said, asked = source.words - GENERIC, target.words - GENERIC
+    if said & asked or source.role and source.role == target.role:
+        return True
+    if target.auto or not asked:
+        return complete or overlap(source.chain, target.chain) >= 0.5
+    return complete and (pair.unique or source.chain == target.chain)
 
 
 def _reason(pair: Pair, part: Part) -> str:

@@ -141,6 +141,7 @@ def _regroup(shape: Sequence[int], target: Part, led: bool) -> Iterator[Layout]:
     goal = list(target.shape)
     if led:
         tries = [goal[:i] + goal[i + 1 :] for i in range(len(goal))]
+        tries.append(list(shape))
     else:
         tries = [goal]
     seen = set()

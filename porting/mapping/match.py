@@ -7,7 +7,7 @@ tried: an exchange that costs next to nothing is a question, not an answer.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +35,7 @@ class Pair:
         score: evidence for the pair.
         margin: what the cheapest exchange costs.
         rivals: the source layers that could stand here instead.
+        unique: no other layer of either side has its size, and its weight is not square.
     """
 
     source: Unit
@@ -42,7 +43,7 @@ class Pair:
     score: float
     margin: float = float("inf")
     rivals: list[Unit] = field(default_factory=list)
-    ordered: bool = False
+    unique: bool = False
 
 
 def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
@@ -52,6 +53,10 @@ def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
     scores = _scores(sources, targets, scorer, alignment)
     pairs = [p for group in _groups(scores) for p in _solve(group, sources, targets, scores)]
     _weigh(pairs, sources, targets, scores)
+    sizes = Counter(u.size for u in sources) + Counter(u.size for u in targets)
+    for pair in pairs:
+        ends = next(iter(pair.target.parts.values())).shape[-2:]
+        pair.unique = sizes[pair.target.size] == 2 and len(set(ends)) == len(ends)
     return pairs
 
 

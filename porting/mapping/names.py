@@ -58,15 +58,16 @@ ROLES: tuple[tuple[str, str], ...] = (
              r"(c_proj|proj|wo|output|out|linear|dense|2)$"),
     ("down", r"(^|/)layers?/\d+/output/dense$"),
     ("down", r"(^|/)\d+/output/dense$"),
-    ("norm1", r"\d+/(input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
+    ("norm_short", r"(downsample|shortcut)/(1|bn|norm[a-z]*)$|(^|/)norm_proj$"),
+    ("norm1", r"\d+/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
               r"attention_norm|layer_norm_?1|pre_attention_(layer)?norm|sa_layer_norm|attn_norm|"
               r"input_norm|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
               r"attention_layer_norm|self_attention_layer_norm)$"),
-    ("norm2", r"\d+/(post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
+    ("norm2", r"\d+/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
               r"ffn_norm|layer_norm_?2|output/layer_?norm|output_layer_norm|pre_ffw_norm|"
               r"mlp_norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
               r"post_attention_norm|post_attn_norm)$"),
-    ("norm3", r"\d+/(encoder_attn_layer_norm|norm_?3|ln_?3|cross_attn_layer_norm|cross_norm|"
+    ("norm3", r"\d+/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|cross_attn_layer_norm|cross_norm|"
               r"ln_cross_attn|cross_attn_norm)$"),
     ("tok", r"(word|token|tok|wte|vocab)[a-z]*_?(emb[a-z]*|tokens)?$"),
     ("tok", r"(^|/)(embed_tokens|embed_in|shared|embed|embedder|embedding|embeddings|embeder)$"),
@@ -84,15 +85,21 @@ ROLES: tuple[tuple[str, str], ...] = (
 #: roles of which a layer plays only one
 EXCLUSIVE = (
     {"q", "k", "v", "o", "qkv", "kv", "gate", "up", "down", "gate_up", "patch", "head"},
-    {"norm1", "norm2", "norm3", "norm_out"},
+    {"norm1", "norm2", "norm3", "norm_out", "norm_short"},
     {"tok", "pos", "type", "cls", "head", "patch"},
 )
+#: words that exclude each other wherever they stand, and those that do so within a layer
 _OPPOSITES = (
-    {"encoder", "decoder"}, {"text", "vision"}, {"before", "after"}, {"pre", "post"},
-    {"attn", "mlp"}, {"forward", "backward"}, {"student", "teacher"}, {"q", "k", "v"},
+    {"encoder", "decoder"}, {"text", "vision"}, {"forward", "backward"}, {"student", "teacher"},
 )  # fmt: skip
+_OPPOSITES_WITHIN = ({"before", "after"}, {"pre", "post"}, {"attn", "mlp"}, {"q", "k", "v"})
+#: words that say what kind of thing a layer is, and not which
+GENERIC = frozenset(
+    "lin norm conv proj out layer emb mlp attn self block w b stage group net features main "
+    "encoder body backbone transformer embeddings".split()
+)
 _AUTO = re.compile(r"([A-Z][A-Za-z0-9]*?)_(\d+)$")
-_LISTED = re.compile(r"(\w*?(?:layer|block|stage|group|unit|h|[a-rt-z]s))_(\d+)$")
+_LISTED = re.compile(r"(\w*?(?:layer|block|stage|group|unit|h|to_out|net|[a-rt-z]s))_(\d+)$")
 
 
 def components(path: str) -> tuple[str, ...]:
@@ -149,15 +156,16 @@ def clash(a: str, b: str) -> bool:
     return bool(a and b and a != b) and any(a in group and b in group for group in EXCLUSIVE)
 
 
-def opposite(a: frozenset[str], b: frozenset[str]) -> bool:
+def opposite(a: frozenset[str], b: frozenset[str], same_role: bool = False) -> bool:
     """Whether the words of two paths contradict each other (encoder against decoder).
+
+    Two names of one role may differ within a layer: `ffn_norm`, `post_attention_layernorm`.
 
     >>> opposite(frozenset({"encoder", "q"}), frozenset({"decoder", "q"}))
     True
     """
-    return any(
-        (group & a) and (group & b) and not (group & a & b) for group in _OPPOSITES
-    )
+    groups = _OPPOSITES if same_role else _OPPOSITES + _OPPOSITES_WITHIN
+    return any((group & a) and (group & b) and not (group & a & b) for group in groups)
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from porting.mapping.layouts import Layout, candidates
@@ -17,7 +18,7 @@ from porting.mapping.names import clash, opposite, words
 from porting.mapping.units import Unit
 
 LITERAL, WORDS, ROLE, STRUCTURE = 2.0, 2.0, 1.5, 2.0
-MISSING, SPARE, CLASH = 2.0, 1.0, 3.0
+MISSING, SPARE, CLASH, TURNED = 2.0, 1.0, 3.0, 1.0
 EMBEDS = frozenset({"tok", "pos", "type"})
 
 
@@ -30,9 +31,12 @@ class Scorer:
 
     def __call__(self, source: Unit, target: Unit) -> float | None:
         """The score of a pair, `None` where the two cannot be one layer."""
-        if layouts_of(source, target) is None:
+        fits = layouts_of(source, target)
+        if fits is None:
             return None
-        score = LITERAL * literal(source.path, target.path)
+        turned = fits.get("w") and "b" not in fits and _against_convention(source, fits["w"])
+        score = -TURNED if turned else 0.0
+        score += LITERAL * literal(source.path, target.path)
         score += WORDS * self.common_words(source, target)
         score += STRUCTURE * (overlap(source.chain, target.chain) + (source.inner == target.inner)) / 2
         score += ROLE * (source.role == target.role != "")
@@ -88,7 +92,8 @@ def contradict(source: Unit, target: Unit) -> bool:
     if source.role == "head" and target.parts.keys() == {"w"}:
         if target.parts["w"].name == "embedding":
             return True
-    return clash(source.role, target.role) or opposite(source.words, target.words)
+    same = bool(source.role) and source.role == target.role
+    return clash(source.role, target.role) or opposite(source.words, target.words, same)
 
 
 def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
@@ -101,7 +106,7 @@ def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
     for slot, leaf in target.parts.items():
         part = source.parts.get(slot)
         if slot == "w" and part is None and _fused(source, target):
-            part = source.parts["v"]
+            part = replace(source.parts["v"], name="weight")
         if part is None:
             continue
         if slot == "w" and not _same_kind(source, target):
@@ -111,6 +116,14 @@ def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
             return None
         made[slot] = fits
     return made or None
+
+
+def _against_convention(source: Unit, fits: list[Layout]) -> bool:
+    """Whether a weight fits only in the orientation that its name does not promise."""
+    part = source.parts.get("w")
+    promised = "moved" if part is None or part.name == "weight" else "kept"
+    found = {layout.relation for layout in fits}
+    return "" not in found and promised not in found
 
 
 def _fused(source: Unit, target: Unit) -> bool:
