@@ -280,7 +280,7 @@ FAULTS |= {
     "reshape instead of transpose": _one(_reshaped, _plain2, "reshaped", "untransposed", "transposed"),
     "Fortran order": _one(_fortran, _plain2, "fortran", "untransposed", "transposed"),
     "heads: reshape of the untransposed": _one(_reshaped, _heads3, "untransposed", "reshaped"),
-    "heads: Fortran order": _one(_fortran, _heads3, "fortran", "rearranged"),
+    "heads: Fortran order": _one(_fortran, _heads3, "fortran", "rearranged", "untransposed", "heads"),
     "heads and head_dim": _one(_heads_dim, _heads3, "heads", "rotary"),
     "conv axes": _one(_axes, _convs, "axes", "hw", "unflipped", "flipped", "rearranged"),
     "conv reshaped": _one(_reshaped, _convs, "reshaped", "axes"),

@@ -16,8 +16,8 @@ from porting.diagnose.fixes import fix_line, right_array
 from porting.diagnose.judge import judge
 from porting.diagnose.names import predicted_path
 from porting.diagnose.relations import relate
-from porting.diagnose.style import restyled
-from porting.diagnose.unsure import settle
+from porting.diagnose.style import renumbered, restyled
+from porting.diagnose.unsure import conventional, settle
 from porting.diagnose.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, number_of
 from porting.leaves import Leaf
@@ -122,7 +122,7 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
         from porting.mapping import infer_mapping
 
         mapping = infer_mapping(source, tree)
-        rows = restyled(mapping.leaves, evidence.shapes)
+        rows = restyled(renumbered(mapping.leaves, evidence.shapes), evidence.shapes)
     else:
         rows = dict(mapping.leaves)
     verdicts = {
@@ -155,14 +155,19 @@ def _missing(
         k for k, why in getattr(mapping, "unused", {}).items() if why and "no place" not in why
     }
     claimed = {key for row in rows.values() for key in row.sources}
+    foretold: list[str] = []
     for key in evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
-        if any(evidence.same(key, k) for k in held if evidence.shapes[k] == evidence.shapes[key]):
+        if any(evidence.same(key, k) for k in (*held, *foretold)):
             continue
         guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:
-            absent[guess[0]] = Leaf(guess[0], (key,), guess[1].rule)
+            foretold.append(key)
+            rule = guess[1].rule
+            row = conventional(guess[0], key, rows, evidence)
+            alone = evidence.expected(Leaf(guess[0], (key,), rule)) is None
+            absent[guess[0]] = row if alone and row else Leaf(guess[0], (key,), rule)
     return {path: _missing_verdict(path, row, evidence, verdicts) for path, row in absent.items()}
 
 

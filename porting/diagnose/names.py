@@ -139,7 +139,9 @@ def _literally(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[st
             if path[-len(words) + cut :] == words[cut:]:
                 votes["/".join(path[: len(path) - len(words) + cut]), cut] += 1
                 break
-    names = Counter(last(r.path) for r in same if last(r.sources[0]) == last(key))
+    alike_ = [r for r in same if last(r.sources[0]) == last(key)]
+    near = [r for r in alike_ if parent(parent(r.sources[0])) == parent(parent(key))]
+    names = Counter(last(r.path) for r in near or alike_)
     if not votes or not names:
         return None
     (prefix, cut), count = votes.most_common(1)[0]

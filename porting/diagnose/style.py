@@ -1,8 +1,8 @@
-"""The layout that a leaf should have where only its shape spoke: what its likes have.
+"""What a leaf should be where the fault itself misled the mapping: what its likes are.
 
 Names and shapes are all that a mapping sees. A kernel that was forgotten to transpose has
-another shape, and the mapping takes it as it is. Its likes in the other layers, and the
-other kernels of the same model, tell that it is the odd one out.
+another shape, and the mapping takes it as it is; where a leaf is missing, its layer may look
+like another. The other layers, and the other kernels of the same model, tell the odd one out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from porting.diagnose.names import last, parent, template
+from porting.diagnose.names import last, numbers, parent, template
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
 
@@ -32,6 +32,30 @@ def order_of(rule: Rule) -> tuple[int, ...] | None:
     return tuple(left.index(name) for name in right) if plain else None
 
 
+def renumbered(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
+    """The rows, each that leaves its layer brought back, if layers keep their number here.
+
+    >>> names = [("h/0/w", "h.1.w"), *((f"h/{n}/w", f"h.{n}.w") for n in (2, 3, 4, 5))]
+    >>> rows = {path: Leaf(path, (key,), Rule("a -> a")) for path, key in names}
+    >>> shapes = {f"h.{n}.w": (3,) for n in range(6)}
+    >>> renumbered(rows, shapes)["h/0/w"].sources
+    ('h.0.w',)
+    """
+    told = {p: r for p, r in rows.items() if len(r.sources) == 1 and numbers(r.sources[0])}
+    odd = [p for p, r in told.items() if numbers(p) != numbers(r.sources[0])]
+    out = dict(rows)
+    if 5 * len(odd) > len(told):
+        return out
+    for path in odd:
+        row = rows[path]
+        for key, shape in shapes.items():
+            same = template(key) == template(row.sources[0]) and numbers(key) == numbers(path)
+            if same and shape == shapes[row.sources[0]]:
+                sure = {"confident": True, "alternatives": ()} if hasattr(row, "confident") else {}
+                out[path] = replace(row, sources=(key,), **sure)  # type: ignore[arg-type]
+    return out
+
+
 def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
     """The rows, each plain permutation that stands alone against its likes put in line.
 
@@ -45,6 +69,7 @@ def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
     >>> str(restyled({r.path: r for r in rows}, shapes)["h_3/kernel"].rule)
     'o i -> i o'
     """
+    rows = {path: _as_convolution(row, shapes) for path, row in rows.items()}
     groups: dict[tuple[object, ...], list[str]] = {}
     for path, row in rows.items():
         plain = row.join is ONLY and len(row.sources) == 1 and order_of(row.rule) is not None
@@ -57,6 +82,16 @@ def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
             if chosen is not None and order_of(rows[path].rule) != order_of(chosen):
                 out[path] = replace(rows[path], rule=chosen)
     return out
+
+
+def _as_convolution(row: Leaf, shapes: Shapes) -> Leaf:
+    """A kernel that was read as a transposed convolution, if its bias tells that it is none."""
+    shape = tuple(shapes.get(row.sources[0], ()))
+    bias = tuple(shapes.get(f"{parent(row.sources[0])}.bias", ()))
+    turned = "-" in row.rule.pattern.split("->")[1] and len(row.sources) == 1
+    if turned and len(shape) > 2 and bias == shape[:1] and bias != shape[1:2]:
+        return replace(row, rule=_rule(USUAL[len(shape)]))
+    return row
 
 
 def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:

@@ -111,7 +111,8 @@ def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Eviden
     found: dict[str, Rule] = {}
     for row in rows.values():
         same = len(row.sources) == 1 and last(row.path) == name and not row.rule.selects
-        if same and len(evidence.shapes.get(row.sources[0], ())) == rank:
+        fits = same and evidence.expected(Leaf(path, (key,), row.rule)) is not None
+        if fits and len(evidence.shapes.get(row.sources[0], ())) == rank:
             votes[str(row.rule)] += 1
             found[str(row.rule)] = row.rule
     if votes:
