@@ -34,20 +34,20 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """One axis of a side: the names it is made of, what is taken of it, whether reversed."""
 
-    parts: tuple[_Axis, ...] = ()
+    parts: tuple[Axis, ...] = ()
     name: str = ""
     take: int | slice | None = None
     flip: bool = False
 
     @property
-    def atoms(self) -> tuple[_Axis, ...]:
+    def atoms(self) -> tuple[Axis, ...]:
         return tuple(a for p in self.parts for a in p.atoms) if self.parts else (self,)
 
 
-def _parse_side(text: str, pattern: str) -> tuple[_Axis, ...]:
+def _parse_side(text: str, pattern: str) -> tuple[Axis, ...]:
     axes, rest = [], text.strip()
     while rest:
         match = _TOKEN.match(rest)
@@ -60,17 +60,17 @@ def _parse_side(text: str, pattern: str) -> tuple[_Axis, ...]:
             if not match["colon"] and first is None:
                 raise RuleError(f"The rule {pattern!r} has an '=' with nothing behind it.")
             take = slice(first, last) if match["colon"] else first
-        parts: tuple[_Axis, ...] = ()
+        parts: tuple[Axis, ...] = ()
         if match["group"] is not None:
             parts = _parse_side(match["group"], pattern)
         if match["flip"] and parts:  # a merged axis is reversed by reversing each of its parts
             parts = tuple(replace(part, flip=not part.flip) for part in parts)
-        axes.append(_Axis(parts, match["name"] or "", take, bool(match["flip"])))
+        axes.append(Axis(parts, match["name"] or "", take, bool(match["flip"])))
     return tuple(axes)
 
 
 @cache
-def _parse(pattern: str) -> tuple[tuple[_Axis, ...], tuple[_Axis, ...]]:
+def _parse(pattern: str) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
     left, arrow, right = pattern.partition("->")
     if not arrow:
         raise RuleError(f"The rule {pattern!r} has no '->' between its two sides.")
@@ -161,7 +161,7 @@ class Rule:
         >>> Rule("(h d) e -> e h d", {"h": 4}).axis_sizes((8, 6))
         {'h': 4, 'd': 2, 'e': 6}
         """
-        left, _ = _parse(self.pattern)
+        left, _ = self.sides
         shape = tuple(shape)
         if len(left) != len(shape):
             raise RuleError(
@@ -208,12 +208,25 @@ class Rule:
         >>> Rule("o i h w -> h w i o").shape((5, 3, 2, 7))
         (2, 7, 3, 5)
         """
-        left, right = _parse(self.pattern)
-        sizes = {"1": 1, **self.axis_sizes(shape)}
-        for atom in (a for axis in left for a in axis.atoms):
+        sizes = {"1": 1, **self.kept_sizes(shape)}
+        return tuple(math.prod(sizes[a.name] for a in axis.atoms) for axis in self.sides[1])
+
+    def kept_sizes(self, shape: Sequence[int]) -> dict[str, int]:
+        """The size of every named axis after the selection.
+
+        >>> Rule("(h d)=0:4 e -> e h d", {"h": 2}).kept_sizes((8, 6))
+        {'h': 2, 'd': 2, 'e': 6}
+        """
+        sizes = self.axis_sizes(shape)
+        for atom in (a for axis in self.sides[0] for a in axis.atoms):
             if isinstance(atom.take, slice):
                 sizes[atom.name] = self._taken(atom.take, sizes[atom.name])
-        return tuple(math.prod(sizes[a.name] for a in axis.atoms) for axis in right)
+        return sizes
+
+    @property
+    def sides(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """The axes on both sides of the arrow."""
+        return _parse(self.pattern)
 
     def apply(self, array: Any) -> Any:
         """`array` rearranged: a view where NumPy can make one.
@@ -229,7 +242,7 @@ class Rule:
 
     def _aligned(self, array: Any) -> Any:
         """`array` split, selected, reversed and moved: all but the last merge. A view."""
-        left, right = _parse(self.pattern)
+        left, right = self.sides
         sizes = self.axis_sizes(array.shape)
         array = array[
             tuple(a.take if a.parts and a.take is not None else slice(None) for a in left)
