@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -341,15 +342,17 @@ class _Hub:
     """A stand-in for huggingface_hub: a folder in place of the network."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder, self.names, self.fetched = folder, names, []
+        self.folder, self.names, self.fetched, self.tokens = folder, names, [], []
 
-    def list_repo_files(self, repo_id, *, revision=None):
+    def model_info(self, repo_id, *, revision=None, files_metadata=False, token=None):
         if repo_id == "no/body":
             raise OSError("Repository Not Found\nmore")
-        return self.names
+        self.tokens.append(token)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=n, size=10) for n in self.names])
 
-    def hf_hub_download(self, repo_id, filename, *, revision=None):
+    def hf_hub_download(self, repo_id, filename, *, revision=None, token=None):
         self.fetched.append((repo_id, filename, revision))
+        self.tokens.append(token)
         return str(self.folder / filename)
 
 
@@ -368,13 +371,33 @@ HUBS = {
 def test_the_hub_is_asked_for_one_checkpoint(case, tmp_path):
     names, wanted = HUBS[case]
     hub = _Hub(tmp_path, names)
-    assert fetch("hf://owner/name@main", hub) == [tmp_path / name for name in wanted]
+    found = fetch("hf://owner/name@main", client=hub)
+    assert found == [tmp_path / name for name in wanted]
     assert hub.fetched == [("owner/name", name, "main") for name in wanted]
+    assert set(hub.tokens) == {None}
 
 
 def test_the_hub_is_asked_for_the_file_that_is_named(tmp_path):
-    hub = _Hub(tmp_path, [])
-    assert fetch("hf://owner/name/sub/model.pt", hub) == [tmp_path / "sub/model.pt"]
+    hub = _Hub(tmp_path, ["sub/model.pt", "model.safetensors"])
+    assert fetch("hf://owner/name/sub/model.pt", client=hub) == [tmp_path / "sub/model.pt"]
+
+
+def test_an_app_neither_downloads_without_end_nor_lends_its_token(tmp_path):
+    hub = _Hub(tmp_path, ["model.safetensors"])
+    fetch("hf://owner/name", 10, hub)
+    assert set(hub.tokens) == {False}
+    with pytest.raises(LimitError, match="10 bytes to download; the limit here is 9"):
+        fetch("hf://owner/name", 9, hub)
+    assert len(hub.fetched) == 1
+
+
+def test_an_address_is_opened_like_a_file(tmp_path, monkeypatch):
+    write(tmp_path / "model.safetensors", make.safetensors({"a": make.row([3], 0, 12)}, bytes(12)))
+    monkeypatch.setattr(
+        "porting.checkpoint.hub._client", lambda: _Hub(tmp_path, ["model.safetensors"])
+    )
+    with open_checkpoint("hf://owner/name") as checkpoint:
+        assert checkpoint["a"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -389,7 +412,7 @@ def test_the_hub_is_asked_for_the_file_that_is_named(tmp_path):
 )
 def test_an_address_that_leads_nowhere_is_explained(address, names, sentence, tmp_path):
     with pytest.raises(CheckpointError, match=sentence):
-        fetch(address, _Hub(tmp_path, names))
+        fetch(address, client=_Hub(tmp_path, names))
 
 
 def test_a_file_in_the_hub_cache_is_a_link_and_is_read(tmp_path):

@@ -178,6 +178,10 @@ ARCHIVES: dict[str, bytes] = {
     "only the magic": b"\x93NUMPY",
     "only the zip magic": b"PK\3\4",
     "empty zip": b"PK\5\6" + bytes(18),
+    "hidden members": make.npz([("a.npy", _ARRAY), ("b.npy", _ARRAY)]).replace(
+        struct.pack("<2H", 2, 2), struct.pack("<2H", 1, 1)
+    ),
+    "too many members": make.npz([(f"{i}", b"") for i in range(limits.ARCHIVE_MEMBERS + 1)]),
     "zip of nothing": make.npz([("readme.txt", b"hello")]),
     "wrong checksum": make.npz([("a.npy", _ARRAY)]).replace(_ARRAY, _ARRAY[:-1] + b"\1"),
     "compressed storage": make.torch_zip(

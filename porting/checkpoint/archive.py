@@ -66,6 +66,11 @@ def read_entries(file: MappedFile) -> dict[str, Entry]:
             )
         entries[entry.name] = entry
         spans.append((header, entry.start + entry.packed, entry.name))
+    if position != size:
+        raise CheckpointError(
+            f"{file.name}: its zip directory lists more members than it counts. Two readers would "
+            "see different files; save the file again."
+        )
     _check_apart(file, spans, start)
     return entries
 

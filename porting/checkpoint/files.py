@@ -14,8 +14,7 @@ from porting.checkpoint.contents import quoted
 from porting.checkpoint.dtypes import stray_byte
 from porting.errors import CheckpointError
 
-
-_HELD = 2**26  # bytes of a map that may stay in memory after they were looked at
+_HELD = 2**24  # bytes of a map that may stay in memory after they were looked at
 
 
 class MappedFile:

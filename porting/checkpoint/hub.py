@@ -8,9 +8,10 @@ has is downloaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from porting import limits
 from porting.checkpoint.contents import quoted
@@ -39,23 +40,37 @@ _WANTED: tuple[re.Pattern[str], ...] = tuple(
 class Hub(Protocol):
     """The two functions of `huggingface_hub` that are used here."""
 
-    def list_repo_files(self, repo_id: str, *, revision: str | None = None) -> list[str]: ...
+    def model_info(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        files_metadata: bool = False,
+        token: bool | None = None,
+    ) -> Any: ...
 
     def hf_hub_download(
-        self, repo_id: str, filename: str, *, revision: str | None = None
+        self,
+        repo_id: str,
+        filename: str,
+        *,
+        revision: str | None = None,
+        token: bool | None = None,
     ) -> str: ...
 
 
-def fetch(address: str, client: Hub | None = None) -> list[Path]:
+def fetch(address: str, max_bytes: int | None = None, client: Hub | None = None) -> list[Path]:
     """The local files of the checkpoint at `address`, downloaded where needed.
 
     Args:
         address: `hf://owner/name`, with `@revision` or `/file` behind it where wanted.
+        max_bytes: the most bytes to download; None for no cap. With a cap, which is how an
+            app for strangers asks, the token of this machine is not used.
         client: what lists and downloads; `huggingface_hub` by default.
 
     Raises:
         CheckpointError: no such address, no weights there, or the download failed.
-        LimitError: the checkpoint has too many shards.
+        LimitError: the checkpoint has too many shards or bytes.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -64,21 +79,32 @@ def fetch(address: str, client: Hub | None = None) -> list[Path]:
             "hf://owner/name/file."
         )
     hub = client or _client()
-    repo, revision = match["repo"], match["revision"]
-    names = (
-        [match["file"]]
-        if match["file"]
-        else _choose(repo, _ask(address, lambda: hub.list_repo_files(repo, revision=revision)))
-    )
-    if len(names) > limits.SHARDS + 1:
+    repo = match["repo"]
+    common: dict[str, Any] = {
+        "revision": match["revision"],
+        "token": None if max_bytes is None else False,
+    }
+    info = _ask(address, lambda: hub.model_info(repo, files_metadata=True, **common))
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    names = [match["file"]] if match["file"] else _choose(repo, list(sizes))
+    _check_size(address, {name: sizes.get(name, 0) for name in names}, max_bytes)
+    return [
+        Path(_ask(address, partial(hub.hf_hub_download, repo, name, **common))) for name in names
+    ]
+
+
+def _check_size(address: str, sizes: Mapping[str, int], max_bytes: int | None) -> None:
+    if len(sizes) > limits.SHARDS + 1:
         raise LimitError(
-            f"{address}: {len(names) - 1:,} shards; the limit is {limits.SHARDS}. Choose a "
+            f"{address}: {len(sizes) - 1:,} shards; the limit is {limits.SHARDS}. Choose a "
             "smaller model."
         )
-    return [
-        Path(_ask(address, lambda name=name: hub.hf_hub_download(repo, name, revision=revision)))
-        for name in names
-    ]
+    total = sum(sizes.values())
+    if max_bytes is not None and total > max_bytes:
+        raise LimitError(
+            f"{address}: {total:,} bytes to download; the limit here is {max_bytes:,}. Choose a "
+            "smaller model, or use the command line, which has no such limit."
+        )
 
 
 def _choose(repo: str, names: Sequence[str]) -> list[str]:

@@ -174,7 +174,7 @@ def read_msgpack(file: MappedFile) -> Contents:
         _add(file, tensors, name, _joined(file, name, parts))
     if not tensors:
         raise CheckpointError(f"{file.name}: a msgpack file without arrays.")
-    return Contents(FORMAT, tensors, ordered=True, notes=_notes(others))
+    return Contents(FORMAT, tensors, ordered=False, notes=_notes(others))
 
 
 def _add(file: MappedFile, table: dict[str, Any], name: str, value: Any) -> None:

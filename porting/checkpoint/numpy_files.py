@@ -70,7 +70,7 @@ def read_npy(file: MappedFile) -> Contents:
         )
     read = partial(_mapped, file, name, spec, header, header.data)
     return Contents(
-        NPY_FORMAT, {name: Tensor(spec, read)}, ordered=True, notes=_notes(name, header)
+        NPY_FORMAT, {name: Tensor(spec, read)}, ordered=False, notes=_notes(name, header)
     )
 
 
@@ -103,7 +103,7 @@ def read_npz(file: MappedFile, entries: Mapping[str, archive.Entry]) -> Contents
         notes += _notes(name, header)
     if not tensors:
         raise CheckpointError(f"{file.name}: a zip file without arrays of numbers.")
-    return Contents(NPZ_FORMAT, tensors, ordered=True, notes=tuple(notes))
+    return Contents(NPZ_FORMAT, tensors, ordered=False, notes=tuple(notes))
 
 
 def _header(file: MappedFile, name: str, start: bytes) -> _Header:

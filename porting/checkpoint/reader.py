@@ -56,8 +56,8 @@ class Checkpoint(Mapping[str, np.ndarray]):
         specs: key to `Spec` (shape, dtype, nbytes), known without reading any tensor.
         files: the files that it came from.
         format: the name of the format.
-        ordered: whether the keys stand in the order of definition (`.pt`, `.npz`, msgpack),
-            not sorted (safetensors).
+        ordered: whether the keys stand in the order of definition, as in a `.pt`; others are
+            sorted (safetensors), or were once (JAX sorts its trees).
         metadata: text that the file carries about itself.
         aliases: a key that is the same tensor as an earlier key, and that key (`.pt` only).
         notes: what was left out of the file, and why.
@@ -146,7 +146,8 @@ def open_checkpoint(
         path_or_paths: one file; the shards of one checkpoint, with or without their
             `*.index.json`; the index alone, with the shards beside it; or
             `hf://owner/name`, fetched through `huggingface_hub`.
-        max_bytes: the most bytes that all tensors together may take; None for no cap.
+        max_bytes: the most bytes that all tensors together, and a download, may take; None
+            for no cap.
         allow_directories: whether a directory (Orbax, or a folder of shards) may be read.
             Leave it off for what strangers upload.
 
@@ -164,13 +165,12 @@ def open_checkpoint(
     ...         checkpoint.specs["weight"].shape, float(checkpoint["weight"].sum())
     ((3, 2), 6.0)
     """
-    paths = _paths(path_or_paths, allow_directories)
+    paths = _paths(path_or_paths, max_bytes, allow_directories)
     sharded.check_shards("This checkpoint", max(len(paths) - 1, 1))
     if allow_directories and len(paths) == 1 and os.path.isdir(paths[0]):
         return Checkpoint((), paths, directories.read_orbax(paths[0], max_bytes))
     files: list[MappedFile] = []
     try:
-        files += [MappedFile(path) for path in paths] if len(paths) > 1 else []
         found = _read_all(paths, files)
         size = sum(file.size for file in files)
         check_bytes(files[0].name, found.tensors, size, max_bytes)
@@ -181,9 +181,11 @@ def open_checkpoint(
     return Checkpoint(files, [file.path for file in files], found)
 
 
-def _paths(given: PathLike | Sequence[PathLike], allow_directories: bool) -> list[Path]:
+def _paths(
+    given: PathLike | Sequence[PathLike], max_bytes: int | None, allow_directories: bool
+) -> list[Path]:
     if isinstance(given, str) and given.startswith(hub.PREFIX):
-        return hub.fetch(given)
+        return hub.fetch(given, max_bytes)
     items = [given] if isinstance(given, (str, os.PathLike)) else list(given)
     if not items or not all(isinstance(item, (str, os.PathLike)) for item in items):
         raise CheckpointError("No file was given. Pass the path of a checkpoint, or of its shards.")
@@ -200,8 +202,11 @@ def _read_all(paths: Sequence[Path], files: list[MappedFile]) -> Contents:
         if not sharded.is_index(files[0]):
             return _read_one(files[0])
         index = sharded.read_index(files[0])
-        files += [MappedFile(paths[0].parent / name) for name in sorted(set(index.values()))]
+        for name in sorted(set(index.values())):
+            files.append(MappedFile(paths[0].parent / name))
         return sharded.merge(files[1:], [_read_one(f) for f in files[1:]], index)
+    for path in paths:
+        files.append(MappedFile(path))
     indices = [file for file in files if sharded.is_index(file)]
     if len(indices) > 1:
         raise CheckpointError(
