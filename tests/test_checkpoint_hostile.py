@@ -154,7 +154,7 @@ HEADERS: dict[str, bytes] = {
     "boolean of 7": make.safetensors({"a": make.row([1], 0, 1, "BOOL")}, b"\7"),
 }
 
-_ZEROS = make.npy(np.zeros(30_000_000, np.float32))
+_ZEROS = make.npy(np.zeros(20_000_000, np.float32))
 _ARRAY = make.npy(np.arange(6.0))
 _DESCR = "{'descr': %s, 'fortran_order': False, 'shape': (%s), }\n"
 

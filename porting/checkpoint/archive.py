@@ -54,7 +54,7 @@ def read_entries(file: MappedFile) -> dict[str, Entry]:
             f"{file.name}: its directory lists {count:,} members in {size:,} bytes; the limits are "
             f"{limits.ARCHIVE_MEMBERS:,} and {limits.HEADER_BYTES:,}. Save fewer tensors in a file."
         )
-    directory, position = file.bytes(start, start + size), 0
+    directory, position = file.read(start, start + size), 0
     entries: dict[str, Entry] = {}
     spans: list[tuple[int, int, str]] = []
     for _ in range(count):
@@ -96,12 +96,12 @@ def chunks(file: MappedFile, entry: Entry, most: int) -> Iterator[bytes]:
     """The bytes of a member as they come out, counted: never more than it declares."""
     most = min(most, entry.size)
     if entry.method == STORED:
-        yield file.bytes(entry.start, entry.start + most)
+        yield file.read(entry.start, entry.start + most)
         return
     inflate, left, position = zlib.decompressobj(-zlib.MAX_WBITS), most, entry.start
     end = entry.start + entry.packed
     while left:
-        packed = inflate.unconsumed_tail or file.bytes(position, min(position + _CHUNK, end))
+        packed = inflate.unconsumed_tail or file.read(position, min(position + _CHUNK, end))
         position += 0 if inflate.unconsumed_tail else len(packed)
         try:
             data = inflate.decompress(packed, min(left, _CHUNK))
@@ -123,7 +123,7 @@ def damaged(file: MappedFile, member: str, why: str) -> CheckpointError:
 def _directory(file: MappedFile) -> tuple[int, int, int]:
     """Where the central directory starts, its bytes, and its number of members."""
     position = file.find_last(b"PK\5\6", file.size - _END.size - 65535)
-    end = file.bytes(position, position + _END.size)
+    end = file.read(position, position + _END.size)
     if position < 0 or len(end) < _END.size:
         raise CheckpointError(
             f"{file.name} is cut short: a zip file without its directory. Download it again."
@@ -139,10 +139,10 @@ def _directory(file: MappedFile) -> tuple[int, int, int]:
 
 
 def _directory64(file: MappedFile, position: int) -> tuple[int, int, int, int]:
-    raw = file.bytes(max(position - _LOCATOR.size, 0), position)
+    raw = file.read(max(position - _LOCATOR.size, 0), position)
     if len(raw) == _LOCATOR.size and raw[:4] == b"PK\6\7":
         offset = _LOCATOR.unpack(raw)[2]
-        end = file.bytes(offset, offset + _END64.size) if offset < file.size else b""
+        end = file.read(offset, offset + _END64.size) if offset < file.size else b""
         if len(end) == _END64.size and end[:4] == b"PK\6\6":
             _, _, _, _, disk, _, _, count, size, start = _END64.unpack(end)
             return disk, count, size, start
@@ -192,12 +192,12 @@ def _wide(fields: bytes, size: int, packed: int, header: int) -> tuple[int, int,
 
 
 def _data_start(file: MappedFile, raw_name: bytes, name: str, header: int) -> int:
-    fixed = file.bytes(header, header + _LOCAL.size) if header < file.size else b""
+    fixed = file.read(header, header + _LOCAL.size) if header < file.size else b""
     if len(fixed) < _LOCAL.size or fixed[:4] != b"PK\3\4":
         raise damaged(file, name, "it is not where the directory says")
     n, extra = _LOCAL.unpack(fixed)[-2:]
     begin = header + _LOCAL.size
-    if file.bytes(begin, begin + n) != raw_name:
+    if file.read(begin, begin + n) != raw_name:
         raise damaged(file, name, "it has another name in its own header")
     return begin + n + extra
 

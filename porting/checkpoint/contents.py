@@ -102,18 +102,20 @@ def check_shape(file: str, name: str, shape: Iterable[object]) -> tuple[int, ...
             f"{file}: tensor {quoted(name)} has {len(sizes):,} axes; the limit is {limits.RANK}. "
             "Reshape it before saving."
         )
+    checked: list[int] = []
     for size in sizes:
         if type(size) is not int or not 0 <= size < 2**48:
             raise CheckpointError(
                 f"{file}: tensor {quoted(name)} has an axis of {quoted(size, 24)}, which is not a "
                 "size. The file is damaged; download or save it again."
             )
-    if math.prod(n for n in sizes if n) >= 2**60:
+        checked.append(size)
+    if math.prod(n for n in checked if n) >= 2**60:
         raise LimitError(
-            f"{file}: tensor {quoted(name)} claims {' × '.join(f'{n:,}' for n in sizes)} numbers, "
+            f"{file}: tensor {quoted(name)} claims {' × '.join(f'{n:,}' for n in checked)} numbers, "
             "more than any file holds. The file is damaged; download or save it again."
         )
-    return sizes  # type: ignore[return-value]
+    return tuple(checked)
 
 
 def check_count(file: str, count: int) -> None:

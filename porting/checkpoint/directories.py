@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def read_orbax(directory: Path, max_bytes: int | None = None) -> Contents:
         known = BY_NAME.get(getattr(dtype, "name", str(dtype)))
         if shape is not None and known is not None:
             spec = Spec(check_shape(name, path, map(int, shape)), known)
-            tensors[path] = Tensor(spec, lambda path=path: read(path))
+            tensors[path] = Tensor(spec, partial(read, path))
     if not tensors:
         raise CheckpointError(f"{name}: an Orbax directory without arrays.")
     check_bytes(name, tensors, size, max_bytes)

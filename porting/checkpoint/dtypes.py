@@ -112,6 +112,6 @@ def stray_byte(array: np.ndarray) -> int | None:
     if array.dtype.name not in _BYTE_RANGE or not array.size:
         return None
     kind, low, high = _BYTE_RANGE[array.dtype.name]
-    raw = array.view(kind)
+    raw: np.ndarray = array.view(kind)
     smallest, largest = int(raw.min()), int(raw.max())
     return smallest if smallest < low else largest if largest > high else None

@@ -57,7 +57,7 @@ class MappedFile:
         finally:
             os.close(descriptor)
 
-    def bytes(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes:
         """A copy of the bytes in `start…stop`, cut at the end of the file."""
         return self._map[start:stop]
 

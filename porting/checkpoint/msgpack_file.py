@@ -91,7 +91,7 @@ class _Scanner:
         self.skip(count)
         low = begin - self._window_start
         if low < 0 or low + count > len(self._window):
-            self._window = self.file.bytes(begin, min(begin + max(count, 4096), self.end))
+            self._window = self.file.read(begin, min(begin + max(count, 4096), self.end))
             self._window_start, low = begin, 0
         return self._window[low : low + count]
 
@@ -139,7 +139,7 @@ class _Scanner:
         if span.size > 4 * limits.NAME_CHARACTERS:
             check_name(self.file.name, "?" * span.size)
         try:
-            return self.file.bytes(span.start, span.start + span.size).decode("utf-8")
+            return self.file.read(span.start, span.start + span.size).decode("utf-8")
         except UnicodeDecodeError:
             raise self.damaged("a name is not text") from None
 
@@ -248,7 +248,7 @@ def _read(file: MappedFile, name: str, array: _Array) -> np.ndarray:
 def _joined(file: MappedFile, name: str, parts: Mapping[str, Any]) -> Tensor:
     """An array that Flax split because msgpack ends at 2 GiB: `shape/0…`, `chunks/0…`."""
     sizes = [parts[f"shape/{i}"] for i in range(limits.RANK + 1) if f"shape/{i}" in parts]
-    chunks = []
+    chunks: list[_Array] = []
     while isinstance(parts.get(f"chunks/{len(chunks)}"), _Span):
         chunks.append(_array(file, name, parts[f"chunks/{len(chunks)}"]))
     shape = check_shape(file.name, name, sizes)

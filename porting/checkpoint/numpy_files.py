@@ -61,7 +61,7 @@ def read_npy(file: MappedFile) -> Contents:
         CheckpointError: damaged, cut short, or not numbers.
     """
     name = "array"
-    header = _header(file, name, file.bytes(0, _HEADER_BYTES + 12))
+    header = _header(file, name, file.read(0, _HEADER_BYTES + 12))
     spec = _spec(file, name, header)
     if header.data + spec.nbytes != file.size:
         raise CheckpointError(
@@ -177,7 +177,7 @@ def _member(
         raw = file.raw(member.start, member.size)
     else:
         raw = archive.inflated(file, member)
-    if zlib.crc32(raw) != member.crc:
+    if zlib.crc32(raw.data) != member.crc:
         raise archive.damaged(file, member.name, "its checksum differs")
     if member.method == archive.STORED:
         return _mapped(file, name, spec, header, member.start + header.data)

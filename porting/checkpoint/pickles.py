@@ -83,6 +83,10 @@ class _Machine:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
+    def frozen_set(self) -> None:
+        self.since_mark()
+        self.push(Unknown("frozenset"))
+
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
             raise IndexError
@@ -195,7 +199,7 @@ _OPCODES: dict[str, _Step] = {
     "EMPTY_LIST": lambda m, a: m.push([]),
     "EMPTY_DICT": lambda m, a: m.push({}),
     "EMPTY_SET": lambda m, a: m.push(Unknown("set")),
-    "FROZENSET": lambda m, a: (m.since_mark(), m.push(Unknown("frozenset")))[0],
+    "FROZENSET": lambda m, a: m.frozen_set(),
     "ADDITEMS": lambda m, a: m.extend(m.since_mark()),
     "TUPLE": lambda m, a: m.push(tuple(m.since_mark())),
     "TUPLE1": lambda m, a: m.tuple_of(1),
@@ -244,7 +248,7 @@ def read_pickle(file: str, data: bytes, hooks: Hooks) -> tuple[Any, int]:
                     "limit. Save the state_dict alone, as safetensors."
                 )
             if opcode.name == "STOP":
-                return machine.stack.pop(), position + 1
+                return machine.stack.pop(), (position or 0) + 1
             step = _OPCODES.get(opcode.name)
             if step is None:
                 raise CheckpointError(

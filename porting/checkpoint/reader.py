@@ -225,7 +225,7 @@ def _read_all(paths: Sequence[Path], files: list[MappedFile]) -> Contents:
 
 
 def _read_one(file: MappedFile) -> Contents:
-    start = file.bytes(0, 512)
+    start = file.read(0, 512)
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         return _read_zip(file)
     if start.startswith(numpy_files.MAGIC):

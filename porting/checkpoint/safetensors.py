@@ -43,7 +43,7 @@ def read_safetensors(file: MappedFile) -> Contents:
         CheckpointError: the header is not valid, or the tensors do not cover the file.
         LimitError: the header, a name, a rank or the number of tensors is too large.
     """
-    length = int.from_bytes(file.bytes(0, 8), "little")
+    length = int.from_bytes(file.read(0, 8), "little")
     if length > limits.HEADER_BYTES:
         raise LimitError(
             f"{file.name}: its header claims {length:,} bytes; the limit is "
@@ -54,7 +54,7 @@ def read_safetensors(file: MappedFile) -> Contents:
             f"{file.name} is cut short: its header claims {length:,} bytes and the file has "
             f"{file.size:,}. Download it again."
         )
-    header = parse_json(file.name, file.bytes(8, 8 + length))
+    header = parse_json(file.name, file.read(8, 8 + length))
     metadata = _metadata(file.name, header.pop("__metadata__", {}))
     check_count(file.name, len(header))
     data = 8 + length

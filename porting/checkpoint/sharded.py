@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from porting import limits
-from porting.checkpoint.contents import Contents, check_count, quoted
+from porting.checkpoint.contents import Contents, Tensor, check_count, quoted
 from porting.checkpoint.files import MappedFile
 from porting.checkpoint.safetensors import FORMAT, parse_json
 from porting.errors import CheckpointError, LimitError, number_of
@@ -20,7 +20,7 @@ _SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 
 def is_index(file: MappedFile) -> bool:
     """Whether the file is JSON with a `weight_map`."""
-    return file.bytes(0, 512).lstrip()[:1] == b"{" and b'"weight_map"' in file.bytes(
+    return file.read(0, 512).lstrip()[:1] == b"{" and b'"weight_map"' in file.read(
         0, limits.HEADER_BYTES
     )
 
@@ -37,7 +37,7 @@ def read_index(file: MappedFile) -> dict[str, str]:
             f"{file.name}: the index has {file.size:,} bytes; the limit is "
             f"{limits.HEADER_BYTES:,}. Pass the shards without it."
         )
-    places = parse_json(file.name, file.bytes(0, file.size)).get("weight_map")
+    places = parse_json(file.name, file.read(0, file.size)).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{file.name}: its weight_map is not a table from tensor to file.")
     check_count(file.name, len(places))
@@ -70,7 +70,9 @@ def merge(
     Raises:
         CheckpointError: a key twice, a key that is not where the index says, or not at all.
     """
-    tensors, home, metadata = {}, {}, {}
+    tensors: dict[str, Tensor] = {}
+    home: dict[str, str] = {}
+    metadata: dict[str, str] = {}
     for file, shard in zip(files, shards, strict=True):
         if shard.format != FORMAT:
             raise CheckpointError(

@@ -127,7 +127,7 @@ def _legacy_spans(
                 f"{file.name}: holds a storage of the type {quoted(kind)}, which NumPy lacks. "
                 "Save plain tensors: `.dequantize()`, or a wider type."
             )
-        count = int.from_bytes(file.bytes(position, position + 8), "little", signed=True)
+        count = int.from_bytes(file.read(position, position + 8), "little", signed=True)
         if count != known.count:
             raise CheckpointError(
                 f"{file.name}: a storage has {count:,} numbers where the pickle says "
@@ -139,7 +139,7 @@ def _legacy_spans(
 
 
 def _next_pickle(file: MappedFile, start: int, hooks: Hooks) -> tuple[Any, int]:
-    data = file.bytes(start, start + limits.PICKLE_BYTES)
+    data = file.read(start, start + limits.PICKLE_BYTES)
     value, length = read_pickle(file.name, data, hooks)
     return value, start + length
 
@@ -184,7 +184,7 @@ def _contents(
     aliases = {}
     for name, place in places.items():
         original = first.setdefault(place, name)
-        if original != name and math.prod(place.shape):
+        if original != name and 0 not in place.shape:
             aliases[name] = original
     tensors = {
         name: Tensor(Spec(place.shape, place.dtype), partial(_read, file, name, place))

@@ -86,7 +86,7 @@ def _write_orbax(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Non
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 _ALL = frozenset(BY_NAME.values())
