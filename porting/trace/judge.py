@@ -9,14 +9,15 @@ files only, a stage is judged where its own inputs agree.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from porting.trace.align import align, align_inputs, is_spatial
 from porting.trace.comparison import Match, Site, StageResult, TraceComparison
-from porting.trace.measure import Measure, Pair, measure
+from porting.trace.measure import Measure
 from porting.trace.pair import family, pair, passes
+from porting.trace.sites import find_sites, outputs
 from porting.trace.stages import Stage, Trace
 
 
@@ -44,15 +45,15 @@ def compare_traces(
     ('same', 'fc')
     """
     matches = _matches(reference, candidate, candidate, mapping)
-    seen = {path: _output(match, match.mine) for path, match in matches.items()}
+    seen = outputs(matches, candidate)
     judged, replayed = candidate, False
-    if candidate.replay is not None and any(m.parts for _, m in seen.values()):
+    if candidate.replay is not None and any(m.parts for m in seen.values()):
         matches, judged = _replayed(reference, candidate, matches, mapping)
-        seen = {path: _output(match, match.mine) for path, match in matches.items()}
+        seen = outputs(matches, candidate)
         replayed = True
     matches = {path: m for path, m in matches.items() if not _cut_elsewhere(m, seen, candidate)}
-    sites = _sites(matches, seen, candidate, judged, replayed)
-    rows = [_row(match, seen[path][1], sites.get(path, ())) for path, match in matches.items()]
+    sites = find_sites(matches, seen, candidate, judged, replayed)
+    rows = [_row(match, seen[path], sites.get(path, ())) for path, match in matches.items()]
     return TraceComparison(
         reference,
         candidate,
@@ -154,101 +155,20 @@ def _forced(match: Match, inputs: bool) -> Stage:
     )
 
 
-def _output(match: Match, stage: Stage) -> tuple[Pair, Measure]:
-    wanted, mine = match.wanted.outputs64, stage.outputs64
-    pair_ = Pair(
-        match.output.apply(match.wanted.output),
-        stage.output,
-        match.output.apply(next(iter(wanted.values()))) if wanted else None,
-        next(iter(mine.values())) if mine else None,
-    )
-    return pair_, measure(pair_, match.depth)
-
-
-def _input(match: Match, stage: Stage, name: str) -> tuple[Pair, Measure]:
-    other, turn = match.inputs[name]
-    wide = match.wanted.inputs64.get(other)
-    pair_ = Pair(
-        turn.apply(match.wanted.inputs[other]),
-        stage.inputs[name],
-        None if wide is None else turn.apply(wide),
-        stage.inputs64.get(name),
-    )
-    return pair_, measure(pair_, match.depth)
-
-
-def _cut_elsewhere(match: Match, seen: Mapping[str, tuple[Pair, Measure]], trace: Trace) -> bool:
+def _cut_elsewhere(match: Match, seen: Mapping[str, Measure], trace: Trace) -> bool:
     """Whether a stage differs while what contains it agrees: then it is no such stage.
 
     An error does not vanish, but for a layer whose kind is known it is taken at its word (a
     key bias cancels in the softmax).
     """
     path = match.mine.path
-    if not seen[path][1].parts or _same_family(match):
+    if not seen[path].parts or _same_family(match):
         return False
     around = next((p for p in trace.ancestors(path) if p in seen), None)
-    return around is not None and not seen[around][1].parts
+    return around is not None and not seen[around].parts
 
 
-def _sites(
-    matches: Mapping[str, Match],
-    seen: Mapping[str, tuple[Pair, Measure]],
-    candidate: Trace,
-    judged: Trace,
-    replayed: bool,
-) -> dict[str, list[Site]]:
-    """Stage -> where it parts by itself."""
-    sites: dict[str, list[Site]] = {}
-    for path, match in matches.items():
-        stage = judged.stage(path)
-        was = {site.name for site in _input_sites(match, match.mine)}
-        wrong_inputs = [site for site in _input_sites(match, stage) if site.name in was]
-        if not seen[path][1].parts:  # it makes the same of another input: that is no fault
-            wrong_inputs = []
-        blamed = _blamed(path, matches, candidate)
-        if wrong_inputs and (replayed or _first_to_part(match, matches[blamed], matches, seen)):
-            sites.setdefault(blamed, []).extend(wrong_inputs)
-        local = _output(match, stage)
-        inside = any(path in candidate.ancestors(p) and seen[p][1].parts for p in matches)
-        judgeable = replayed or (not wrong_inputs and match.inputs and not inside)
-        if local[1].parts and seen[path][1].parts and judgeable:
-            name = next(iter(stage.outputs))
-            sites.setdefault(path, []).append(Site("output", path, name, local[1], local[0]))
-    return sites
-
-
-def _input_sites(match: Match, stage: Stage) -> list[Site]:
-    found = []
-    for name in match.inputs:
-        pair_, how = _input(match, stage, name)
-        if how.parts and not _is_mask(pair_):
-            found.append(Site("input", stage.path, name, how, pair_))
-    return found
-
-
-def _is_mask(pair_: Pair) -> bool:
-    """Whether both arrays only say where to look away (0 and something very negative)."""
-    return all(a.dtype.kind == "f" and a.min(initial=0) < -1e4 for a in (pair_.wanted, pair_.given))
-
-
-def _first_to_part(
-    match: Match,
-    around: Match,
-    matches: Mapping[str, Match],
-    seen: Mapping[str, tuple[Pair, Measure]],
-) -> bool:
-    """Whether all is right until `around` hands this stage its input."""
-    before = [p for p, m in matches.items() if m.mine.finished < match.mine.started]
-    handed = around is match or not _input_sites(around, around.mine)
-    return handed and not any(seen[p][1].parts for p in before)
-
-
-def _blamed(path: str, matches: Mapping[str, Match], trace: Trace) -> str:
-    """The stage that handed the input over: the nearest paired one around it."""
-    return next((p for p in trace.ancestors(path) if p in matches), path)
-
-
-def _row(match: Match, how: Measure, sites: tuple[Site, ...] | list[Site]) -> StageResult:
+def _row(match: Match, how: Measure, sites: Sequence[Site]) -> StageResult:
     status = "same" if how.same else "noise"
     if sites or how.parts:
         status = "parts" if sites else "inherited"

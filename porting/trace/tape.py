@@ -48,7 +48,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _rebuilt(value: Mapping[str, Any], items: dict[str, Any]) -> Any:
-    return dict(items) if type(value) is dict else type(value)(items)
+    return type(value)(**items) if dataclasses.is_dataclass(value) else type(value)(items)
 
 
 def arrays_in(value: Any, convert: Callable[[Any], np.ndarray | None]) -> dict[str, np.ndarray]:

@@ -1,0 +1,101 @@
+"""The places where stages part by themselves: what they make, and what they hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from porting.trace.comparison import Match, Site
+from porting.trace.measure import Measure, Pair, measure, widened
+from porting.trace.stages import Stage, Trace
+
+Matches = Mapping[str, Match]
+
+
+def outputs(matches: Matches, trace: Trace) -> dict[str, Measure]:
+    """The error of every paired output, as it is in `trace`."""
+    pairs = {path: _output(match, trace.stage(path)) for path, match in matches.items()}
+    return widened({path: measure(p, matches[path].depth) for path, p in pairs.items()})
+
+
+def _output(match: Match, stage: Stage) -> Pair:
+    wanted, mine = match.wanted.outputs64, stage.outputs64
+    return Pair(
+        match.output.apply(match.wanted.output),
+        stage.output,
+        match.output.apply(next(iter(wanted.values()))) if wanted else None,
+        next(iter(mine.values())) if mine else None,
+    )
+
+
+def _input(match: Match, stage: Stage, name: str) -> Pair:
+    other, turn = match.inputs[name]
+    wide = match.wanted.inputs64.get(other)
+    return Pair(
+        turn.apply(match.wanted.inputs[other]),
+        stage.inputs[name],
+        None if wide is None else turn.apply(wide),
+        stage.inputs64.get(name),
+    )
+
+
+def find_sites(
+    matches: Matches, seen: Mapping[str, Measure], candidate: Trace, judged: Trace, replayed: bool
+) -> dict[str, list[Site]]:
+    """Stage -> where it parts by itself.
+
+    Args:
+        matches: the pairs.
+        seen: the errors as they were recorded; where nothing shows, nothing is blamed.
+        candidate: the recording.
+        judged: the candidate on the reference's arrays, or the recording again.
+        replayed: whether it is the former.
+    """
+    sites: dict[str, list[Site]] = {}
+    recorded, wrong = _wrong_inputs(matches, candidate), _wrong_inputs(matches, judged)
+    local = outputs(matches, judged)
+    for path, match in matches.items():
+        if not seen[path].parts:
+            continue
+        was = {site.name for site in recorded[path]}
+        inputs = [site for site in wrong[path] if site.name in was]
+        blamed = _blamed(path, matches, candidate)
+        handed = blamed == path or not recorded[blamed]
+        if inputs and (replayed or (handed and _first_to_part(match, matches, seen))):
+            sites.setdefault(blamed, []).extend(inputs)
+        inside = any(path in candidate.ancestors(p) and seen[p].parts for p in matches)
+        if local[path].parts and (replayed or (not inputs and match.inputs and not inside)):
+            stage = judged.stage(path)
+            name, pair = next(iter(stage.outputs)), _output(match, stage)
+            sites.setdefault(path, []).append(Site("output", path, name, local[path], pair))
+    return sites
+
+
+def _wrong_inputs(matches: Matches, trace: Trace) -> dict[str, list[Site]]:
+    """Stage -> its inputs that part from the reference's."""
+    pairs = {
+        (path, name): _input(match, trace.stage(path), name)
+        for path, match in matches.items()
+        for name in match.inputs
+    }
+    measures = widened({key: measure(p, matches[key[0]].depth) for key, p in pairs.items()})
+    sites: dict[str, list[Site]] = {path: [] for path in matches}
+    for (path, name), how in measures.items():
+        if how.parts and not _is_mask(pairs[path, name]):
+            sites[path].append(Site("input", path, name, how, pairs[path, name]))
+    return sites
+
+
+def _is_mask(pair: Pair) -> bool:
+    """Whether both arrays only say where to look away (0 and something very negative)."""
+    return all(a.dtype.kind == "f" and a.min(initial=0) < -1e4 for a in (pair.wanted, pair.given))
+
+
+def _first_to_part(match: Match, matches: Matches, seen: Mapping[str, Measure]) -> bool:
+    """Whether all that was done before this stage is right."""
+    before = [p for p, m in matches.items() if m.mine.finished < match.mine.started]
+    return not any(seen[p].parts for p in before)
+
+
+def _blamed(path: str, matches: Matches, trace: Trace) -> str:
+    """The stage that handed the input over: the nearest paired one around it."""
+    return next((p for p in trace.ancestors(path) if p in matches), path)
