@@ -1,6 +1,6 @@
 """Right, unsure and wrong leaves of `infer_mapping` on tables of names and shapes.
 
-    python benchmarks/map_score.py FOLDER [--auto] [--sorted] [--untied] [NAME …]
+    python benchmarks/map_score.py FOLDER [--auto[=leaves|=flat]] [--sorted] [--drop] [--lines] [NAME …]
 
 `--auto` renames every target module as Flax would count it (`Dense_0`), `--sorted` gives
 the source's keys in the order of a safetensors file, `--drop` leaves out tied keys as
@@ -26,10 +26,11 @@ def spec(shape, dtype):
     return SimpleNamespace(shape=tuple(shape), dtype=np.dtype(dtype))
 
 
-def auto_names(table: dict) -> dict[str, str]:
+def auto_names(table: dict, style: str) -> dict[str, str]:
     """target path -> the same path with modules named by class and counter.
 
-    Modules are counted in the order in which the source defines them.
+    Modules are counted in the order in which the source defines them, inside their parent;
+    with `style` "leaves" only layers are renamed, with "flat" all stand beside each other.
     """
     position = {key: i for i, key in enumerate(table["source"])}
     place = {
@@ -46,12 +47,20 @@ def auto_names(table: dict) -> dict[str, str]:
     counts: Counter = Counter()
     for path in paths:
         *parents, _ = path.split("/")[1:]
+        module = "/".join(parents)
+        if style == "flat" and module not in names:
+            kind = _kind(slots.get(module), table["target"], path)
+            names[module] = f"/{kind}_{counts[kind]}"
+            counts[kind] += 1
         for depth in range(1, len(parents) + 1):
             module, parent = "/".join(parents[:depth]), "/".join(parents[: depth - 1])
             if module not in names:
                 kind = _kind(slots.get(module), table["target"], path)
-                names[module] = f"{names[parent]}/{kind}_{counts[names[parent], kind]}"
+                name = f"{kind}_{counts[names[parent], kind]}"
                 counts[names[parent], kind] += 1
+                if style == "leaves" and kind == "Module":
+                    name = parents[depth - 1]
+                names[module] = f"{names[parent]}/{name}"
     renamed = {}
     for path in table["target"]:
         root, *parents, leaf = path.split("/")
@@ -69,9 +78,9 @@ def _kind(leaves: set[str] | None, target: dict, path: str) -> str:
     return "BatchNorm" if "mean" in leaves else "LayerNorm"
 
 
-def score(table: dict, auto: bool, in_order: bool, drop: bool) -> tuple[Counter, list[str], float]:
+def score(table: dict, style: str, in_order: bool, drop: bool) -> tuple[Counter, list[str], float]:
     """Counts by outcome, and a line for every leaf that is not right and sure."""
-    names = auto_names(table) if auto else {path: path for path in table["target"]}
+    names = auto_names(table, style) if style else {path: path for path in table["target"]}
     keys = list(table["source"]) if in_order else sorted(table["source"])
     if drop:
         twins = {k for t in table["map"].values() for k in t["from"][1:]}
@@ -94,7 +103,9 @@ def score(table: dict, auto: bool, in_order: bool, drop: bool) -> tuple[Counter,
             outcome = ("right" if right else "WRONG") + ("" if leaf.confident else " unsure")
         counts[outcome] += 1
         if outcome not in ("right", "no truth"):
-            lines.append(f"{outcome}: {path} ({names[path]}): {leaf} | {leaf and leaf.reason} | {truth}")
+            lines.append(
+                f"{outcome}: {path} ({names[path]}): {leaf} | {leaf and leaf.reason} | {truth}"
+            )
     counts["spare"] = len(mapping.left_over)
     lines += [f"spare: {key}" for key in mapping.left_over]
     return counts, lines, seconds
@@ -120,13 +131,14 @@ def is_right(leaf, truth: dict, table: dict, source, goal) -> bool:
 def main(folder: str, *args: str) -> None:
     flags = {a for a in args if a.startswith("--")}
     names = [a for a in args if a not in flags]
+    style = next((f.removeprefix("--auto").lstrip("=") or "nested" for f in flags if f.startswith("--auto")), "")
     total: Counter = Counter()
     for file in sorted(Path(folder).glob("*.json")):
         if names and file.stem not in names:
             continue
         table = json.loads(file.read_text())
         counts, lines, seconds = score(
-            table, "--auto" in flags, "--sorted" not in flags, "--drop" in flags
+            table, style, "--sorted" not in flags, "--drop" in flags
         )
         total += counts
         print(f"{file.stem:24} {seconds:6.2f} s  {dict(counts)}")

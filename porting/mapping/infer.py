@@ -199,8 +199,11 @@ def _supported(pair: Pair, complete: bool) -> bool:
     said, asked = source.words - GENERIC, target.words - GENERIC
     if said & asked or source.role and source.role == target.role:
         return True
+    if literal(source.path, target.path) >= 0.9:
+        return True
     if target.auto or not asked:
-        return complete or overlap(source.chain, target.chain) >= 0.5
+        placed = source.inner == target.inner or overlap(source.chain, target.chain) >= 0.5
+        return complete or placed
     return complete and (pair.unique or source.chain == target.chain)
 
 
