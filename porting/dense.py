@@ -72,6 +72,7 @@ def load_hf_dense(
             f"hf_bias_flat has {bias.shape[0]:,} numbers and features = {features:,}. "
             "Pass one bias for each output."
         )
+    limits.elements({"the output": (x.shape[0], features)})
     model = linen.Dense(features)
     tree = jax.eval_shape(model.init, jax.random.key(key), x)["params"]
     kernel = TRANSPOSE.apply(weight.reshape(features, in_dim))  # [out, in] -> [in, out]
@@ -192,10 +193,14 @@ def run_dense(
         port: a name in `PORTS`.
         seed: of the init that some ports keep.
 
+    Raises:
+        PortingError: the sizes do not fit together, or there is no such port.
+
     >>> weight = np.arange(4, dtype=np.float32).reshape(2, 2)
     >>> run_dense(np.ones((1, 2), np.float32), weight, None, "untransposed").verdict.kind
     'silent'
     """
+    _check(x, weight, bias, port)
     way = PORTS[port]
     out, fan_in = weight.shape
     bias = np.zeros(out, weight.dtype) if bias is None else bias
@@ -222,6 +227,23 @@ def run_dense(
         else _wrong(way, weight, bias, kernel, ported_bias, x, comparison)
     )
     return DenseResult(way, x, weight, bias, needed, kernel, comparison, verdict)
+
+
+def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, port: str) -> None:
+    out, fan_in = weight.shape
+    if port not in PORTS:
+        raise ArgumentError(f"port = {port!r:.40} is none of {', '.join(PORTS)}.")
+    if x.shape[1] != fan_in:
+        raise ArgumentError(
+            f"x has shape {x.shape} and the weight (out, in) = ({out}, {fan_in}). "
+            f"Pass inputs (N, {fan_in})."
+        )
+    if bias is not None and bias.shape != (out,):
+        raise ArgumentError(
+            f"bias has shape {bias.shape} and the weight {out} rows (out). "
+            "Pass one number for each output."
+        )
+    limits.elements({"the output": (len(x), out)})
 
 
 def _exact(comparison: Comparison) -> Verdict:

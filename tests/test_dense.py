@@ -98,6 +98,29 @@ def test_bad_input_word_for_word(arguments, kind, message):
     assert str(error.value) == message
 
 
+def test_an_output_that_would_not_fit_is_refused_before_it_is_made():
+    with pytest.raises(LimitError) as error:
+        load_hf_dense(0, np.ones((8192, 1)), np.ones(8192), np.ones(8192), 8192.0)
+    assert str(error.value) == (
+        "the output would hold 8,192 × 8,192 = 67,108,864 numbers; the limit is 16,777,216. "
+        "Choose smaller sizes."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((X, np.ones((5, 7)), None, "transpose"), "x has shape (2, 3) and the weight (out, in) = (5, 7). Pass inputs (N, 7)."),
+        ((X, np.ones((5, 3)), np.ones(3), "transpose"), "bias has shape (3,) and the weight 5 rows (out). Pass one number for each output."),
+        ((X, np.ones((5, 3)), None, "flip"), "port = 'flip' is none of transpose, untransposed, reshape, fortran, no_bias, init."),
+    ],
+)  # fmt: skip
+def test_a_run_that_does_not_fit_together(arguments, message):
+    with pytest.raises(ArgumentError) as error:
+        run_dense(*arguments)
+    assert str(error.value) == message
+
+
 def verdicts(x, weight, bias) -> dict[str, str]:
     return {name: run_dense(x, weight, bias, name).verdict.kind for name in PORTS}
 
