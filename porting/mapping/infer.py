@@ -12,7 +12,6 @@ from porting.mapping.evidence import Relations, flatten_readings
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
-from porting.mapping.names import GENERIC
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
 from porting.mapping.scores import contradict, layouts_of, literal, overlap
 from porting.mapping.ties import tie_leaves, unused_keys
@@ -196,12 +195,11 @@ def _doubt(pair: Pair, complete: bool) -> str:
 def _supported(pair: Pair, complete: bool) -> bool:
     """Whether more than a shape speaks for the pair."""
     source, target = pair.source, pair.target
-    said, asked = source.words - GENERIC, target.words - GENERIC
-    if said & asked or source.role and source.role == target.role:
+    if pair.said & pair.asked or source.role and source.role == target.role:
         return True
     if literal(source.path, target.path) >= 0.9:
         return True
-    if target.auto or not asked:
+    if target.auto or not pair.asked:
         placed = source.inner == target.inner or overlap(source.chain, target.chain) >= 0.5
         return complete or placed
     return complete and (pair.unique or source.chain == target.chain)

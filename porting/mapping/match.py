@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from porting.mapping.lists import Alignment
-from porting.mapping.names import natural
+from porting.mapping.names import GENERIC, natural
 from porting.mapping.scores import Scorer, number_words
 from porting.mapping.units import Unit
 
@@ -35,6 +35,8 @@ class Pair:
         score: evidence for the pair.
         margin: what the cheapest exchange costs.
         rivals: the source layers that could stand here instead.
+        said: words of the source's name that tell it from the other layers.
+        asked: the same for the target.
         unique: no other layer of either side has its size, and its weight is not square.
     """
 
@@ -44,6 +46,8 @@ class Pair:
     margin: float = float("inf")
     rivals: list[Unit] = field(default_factory=list)
     unique: bool = False
+    said: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
 
 
 def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
@@ -53,11 +57,19 @@ def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
     scores = _scores(sources, targets, scorer, alignment)
     pairs = [p for group in _groups(scores) for p in _solve(group, sources, targets, scores)]
     _weigh(pairs, sources, targets, scores)
+    common = GENERIC | _everywhere(sources) | _everywhere(targets)
     sizes = Counter(u.size for u in sources) + Counter(u.size for u in targets)
     for pair in pairs:
+        pair.said, pair.asked = pair.source.words - common, pair.target.words - common
         ends = next(iter(pair.target.parts.values())).shape[-2:]
         pair.unique = sizes[pair.target.size] == 2 and len(set(ends)) == len(ends)
     return pairs
+
+
+def _everywhere(units: Sequence[Unit]) -> frozenset[str]:
+    """Words that most layers have in their path, such as the model's name."""
+    counts = Counter(w for unit in units for w in unit.words)
+    return frozenset(w for w, n in counts.items() if len(units) > 3 and n > 0.6 * len(units))
 
 
 def _scores(sources, targets, scorer, alignment) -> dict[tuple[int, int], float]:

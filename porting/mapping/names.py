@@ -28,7 +28,7 @@ SYNONYMS = {
     "output": "out", "outputs": "out", "f": "final", "last": "final", "mean": "mean",
     "module": "", "model": "", "params": "", "base": "", "proj": "proj", "weight": "",
     "tokenizer": "token", "shared": "shared", "vision": "vision", "visual": "vision",
-    "downsample": "shortcut", "skip": "shortcut", "residual": "shortcut", "upsampler": "up",
+    "downsample": "shortcut", "downsampling": "shortcut", "skip": "shortcut", "residual": "shortcut", "upsampler": "up",
 }  # fmt: skip
 
 #: wrappers that one side may have and the other not
@@ -47,9 +47,9 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("up", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w3$"),
     ("gate", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w1$"),
     ("down", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w2$"),
-    ("up", r"(^|/)(up(_proj)?|wi(_1)?|c_fc|fc_?1|fc_?in|lin(ear)?_?1|dense_h_to_4h|"
+    ("up", r"(^|/)(up(_proj)?|wi(_1)?|c_fc|fc_?1|fc_?in|lin(ear)?_?(1|in)|dense_h_to_4h|"
            r"intermediate(_dense|/dense)?|ffn|ffn_up|up_lin|mlp/0|ff/0)$"),
-    ("down", r"(^|/)(down(_proj)?|fc_?2|fc_?out|lin(ear)?_?2|dense_4h_to_h|ffn_output|ffn_down|"
+    ("down", r"(^|/)(down(_proj)?|fc_?2|fc_?out|lin(ear)?_?(2|out)|dense_4h_to_h|ffn_output|ffn_down|"
              r"output_dense|down_lin)$"),
     ("o", r"(attn|attention|att|self|cross)[a-z_]*(/\d+)?(/output)?/"
           r"(o|out|wo|dense|c_proj|proj|output|to_out|linear|out_lin|attn_vec_einsum|post)$"),
@@ -58,22 +58,27 @@ ROLES: tuple[tuple[str, str], ...] = (
              r"(c_proj|proj|wo|output|out|linear|dense|2)$"),
     ("down", r"(^|/)layers?/\d+/output/dense$"),
     ("down", r"(^|/)\d+/output/dense$"),
+    ("norm1", r"block/\d+/layer/0/layer_norm$"),
+    ("norm2", r"encoder/block/\d+/layer/1/layer_norm$|block/\d+/layer/2/layer_norm$"),
+    ("norm3", r"decoder/block/\d+/layer/1/layer_norm$"),
     ("norm_short", r"(downsample|shortcut)/(1|bn|norm[a-z]*)$|(^|/)norm_proj$"),
     ("norm1", r"\d+/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
-              r"attention_norm|layer_norm_?1|pre_attention_(layer)?norm|sa_layer_norm|attn_norm|"
+              r"attention_norm|layer_norm_?1|pre_(self_)?attention_(layer_?)?norm|sa_layer_norm|attn_norm|"
               r"input_norm|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
               r"attention_layer_norm|self_attention_layer_norm)$"),
     ("norm2", r"\d+/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
               r"ffn_norm|layer_norm_?2|output/layer_?norm|output_layer_norm|pre_ffw_norm|"
-              r"mlp_norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
+              r"mlp_norm|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
               r"post_attention_norm|post_attn_norm)$"),
-    ("norm3", r"\d+/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|cross_attn_layer_norm|cross_norm|"
+    ("norm3", r"\d+/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|(pre_)?cross_att(n|ention)_layer_?norm|cross_norm|"
               r"ln_cross_attn|cross_attn_norm)$"),
-    ("tok", r"(word|token|tok|wte|vocab)[a-z]*_?(emb[a-z]*|tokens)?$"),
+    ("cls", r"(^|/)cls(_?token|_embedding|_pos)?$|class_(token|embedding)$"),
+    ("layer_scale", r"(^|/)(layer_?scale(_parameter|_?\d)?(/(lambda\d?|gamma|scale))?|gamma(_?\d)?|"
+                    r"lambda_?\d|ls_?\d(/(gamma|scale))?)$"),
+    ("tok", r"(^|/)(word|token|tok|wte|vocab)[a-z]*_?(emb[a-z]*|tokens)?$"),
     ("tok", r"(^|/)(embed_tokens|embed_in|shared|embed|embedder|embedding|embeddings|embeder)$"),
     ("pos", r"(^|/)(pos|position|positional|wpe|embed_positions)[a-z_]*$|pos[a-z]*_emb[a-z]*$"),
     ("type", r"(token_type|segment)[a-z_]*$"),
-    ("cls", r"(^|/)cls(_?token|_embedding|_pos)?$|class_(token|embedding)$"),
     ("patch", r"(^|/)(patch|patches)[a-z_]*(/(proj|projection|conv|dense))?$|"
               r"(^|/)(conv_proj|patch_conv)$"),
     ("head", r"(^|/)(lm_head|head|classifier|score|logits|proj_out|embed_out|output_projection|"

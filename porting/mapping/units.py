@@ -126,7 +126,11 @@ class Unit:
 
     @property
     def role(self) -> str:
-        return role(self.path)
+        """The role that its name gives it, where its leaves allow that."""
+        named, weight = role(self.path), self.parts.get("w")
+        if named == "tok" and weight is not None and (weight.name == "kernel" or len(weight.shape) > 3):
+            return ""
+        return named
 
     @property
     def words(self) -> frozenset[str]:
