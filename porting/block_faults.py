@@ -42,6 +42,18 @@ def _exchange_halves(port: Port) -> Port:
     )
 
 
+_PER_HEAD = """\
+packed = {leaf: np.concatenate([attn[f"{n}_proj"][leaf].T for n in "qkv"]) for leaf in ("kernel", "bias")}
+for index, n in enumerate("qkv"):
+    for leaf, array in packed.items():  # rows: heads, then q, k, v, then head_dim
+        rows = array.reshape(case.num_heads, 3, -1, *array.shape[1:])[:, index]
+        attn[f"{n}_proj"][leaf] = rows.reshape(-1, *array.shape[1:]).T"""
+_HEADS = """\
+for n in "qkv":
+    for leaf, array in attn[f"{n}_proj"].items():
+        split = array.reshape(*array.shape[:-1], case.num_heads, -1)
+        attn[f"{n}_proj"][leaf] = split.swapaxes(-1, -2).reshape(array.shape)"""
+
 _ROWS = (
     Fault(
         "bias_skipped",
@@ -102,6 +114,7 @@ _ROWS = (
         'params["attn"]["q_proj"], params["attn"]["k_proj"] = query, key',
         "fault catalogue: any attention",
         exchange(f"{ATTN}/q_proj", f"{ATTN}/k_proj"),
+        code='attn["q_proj"], attn["k_proj"] = attn["k_proj"], attn["q_proj"]',
     ),
     Fault(
         "square_transposed",
@@ -111,6 +124,7 @@ _ROWS = (
         'params["attn"]["out_proj"]["kernel"] = source["self_attn.out_proj.weight"].T',
         "transformers PR 9054",
         rearrange("i o -> o i", f"{ATTN}/out_proj/kernel"),
+        code='attn["out_proj"]["kernel"] = attn["out_proj"]["kernel"].T',
     ),
     Fault(
         "qkv_order",
@@ -120,6 +134,7 @@ _ROWS = (
         "q, k, v = np.split(in_proj_weight, 3)",
         "torch.nn.MultiheadAttention: in_proj_weight",
         exchange(f"{ATTN}/k_proj", f"{ATTN}/v_proj"),
+        code='attn["k_proj"], attn["v_proj"] = attn["v_proj"], attn["k_proj"]',
         fits=_has_packed,
     ),
     Fault(
@@ -131,6 +146,7 @@ _ROWS = (
         "GPT-NeoX, BLOOM query_key_value",
         _read_per_head,
         fits=lambda port: _has_packed(port) and port.config["num_heads"] > 1,
+        code=_PER_HEAD,
     ),
     Fault(
         "heads_exchanged",
@@ -144,6 +160,7 @@ _ROWS = (
             rearrange("(h d) -> (d h)", *(f"{p}/bias" for p in QKV), h="num_heads"),
         ),
         fits=_splits,
+        code=_HEADS,
     ),
     Fault(
         "norms_exchanged",
@@ -153,6 +170,7 @@ _ROWS = (
         'params["ln1"], params["ln2"] = norm1, norm2',
         "Llama and Gemma 2 give post_attention_layernorm two meanings",
         exchange("params/ln1", "params/ln2"),
+        code='params["ln1"], params["ln2"] = params["ln2"], params["ln1"]',
     ),
     Fault(
         "shards_exchanged",
@@ -163,6 +181,8 @@ _ROWS = (
         "sums are blind to a permutation",
         _exchange_halves,
         fits=lambda port: port.config["d_model"] > 1,
+        code="for leaf, array in params['ff2'].items():\n"
+        "    params['ff2'][leaf] = np.roll(array, case.d_model // 2, axis=-1)",
     ),
     Fault(
         "ff1_untransposed",
@@ -172,6 +192,7 @@ _ROWS = (
         'params["ff1"]["kernel"] = source["linear1.weight"].T',
         "the first mistake of every port",
         rearrange("i o -> o i", "params/ff1/kernel"),
+        code='params["ff1"]["kernel"] = params["ff1"]["kernel"].T',
     ),
     Fault(
         "default_epsilon",

@@ -38,7 +38,7 @@ RESULTS = 24
 
 @dataclass(frozen=True)
 class BlockResult:
-    """Everything that a picture of the encoder block shows. Arrays are shared: do not write.
+    """Everything that a picture of the encoder block shows. Arrays are shared and read-only.
 
     Attributes:
         case: the recipe, resolved.
@@ -140,9 +140,15 @@ def _nnx_init(d_model: int, d_ff: int, seed: int) -> Arrays:
     return {path: np.asarray(made[attribute]) for path, attribute in LINEN_TO_NNX.items()}
 
 
-def _faulty(case: BlockCase, right: Port) -> tuple[Fault | None, Port]:
+def ports_of(case: BlockCase) -> tuple[Fault | None, Port, Port]:
+    """The fault of a resolved case, the right port, and the port that has the fault.
+
+    Raises:
+        ArgumentError: there is no such fault, or it cannot happen here.
+    """
+    right = _right_port(case)
     if not case.fault:
-        return None, right
+        return None, right, right
     if case.fault not in BLOCK_FAULTS:
         known = ", ".join(BLOCK_FAULTS)
         raise ArgumentError(f"There is no fault {case.fault!r}. Use one of {known}.")
@@ -152,7 +158,7 @@ def _faulty(case: BlockCase, right: Port) -> tuple[Fault | None, Port]:
             f"The fault {fault.name!r} ({fault.title}) cannot happen to this source and these "
             f"sizes ({SOURCES[case.source].title}). Choose another fault or source."
         )
-    return fault, fault.inject(right)
+    return fault, right, fault.inject(right)
 
 
 def _config(port: Port) -> BlockConfig:
@@ -166,8 +172,8 @@ def _judged(case: BlockCase) -> BlockResult:
 
 def judge(case: BlockCase) -> BlockResult:
     """`run_block` of a resolved case, computed anew."""
-    source, right = tensors_of(case), _right_port(case)
-    fault, port = _faulty(case, right)
+    source = tensors_of(case)
+    fault, right, port = ports_of(case)
     x = input_of(case)
     # A PyTorch layer is ported into Linen first, so both blocks hold the fault.
     linen = port if SOURCES[case.source].packed else right
@@ -185,6 +191,8 @@ def judge(case: BlockCase) -> BlockResult:
     rows = leaf_rows(SOURCES[case.source].table, source, right, port)
     verdict = verdict_of(case, fault, stages, rows, crash)
     arrays = (source, dict(right.leaves), dict(port.leaves))
+    for array in (array for each in arrays for array in each.values()):
+        array.setflags(write=False)
     return BlockResult(case, fault, *arrays, rows, stages, sums, agree, verdict)
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from porting.block import LINEN_TO_NNX
 from porting.block_blind import blind_spots, seen
 from porting.block_case import SOURCES, BlockCase, input_of, resolve, tensors_of
 from porting.block_faults import BLOCK_FAULTS
@@ -295,3 +296,29 @@ def test_a_fresh_linen_source_is_what_init_gives():
     linen = flatten(LinenEncoderBlock(2, 14, 11).init(jax.random.key(0), x))
     source = run_block(replace(LINEN, randomise=False)).source
     assert all(np.array_equal(source[path], leaf) for path, leaf in linen.items())
+
+
+#: What each fault that leaves something out leaves out.
+SKIPPED = {
+    "bias_skipped": {"params/ff1/bias"},
+    "kernel_skipped": {"params/ff2/kernel"},
+    "key_bias_skipped": {"params/attn/k_proj/bias"},
+    "scale_at_one": {"params/ln2/scale"},
+    "attn_skipped": {path for path in LINEN_TO_NNX if "/attn/" in path},
+}
+
+
+@pytest.mark.parametrize("fault", possible(TORCH))
+def test_a_fault_touches_what_its_title_says_and_no_more(fault):
+    rows = run_block(replace(TORCH, fault=fault)).rows
+    skipped = {row.path for row in rows if row.status == "skipped"}
+    wrong = {row.path for row in rows if row.status == "wrong"}
+    assert skipped == SKIPPED.get(fault, set())
+    assert bool(wrong) is (fault not in SKIPPED and BLOCK_FAULTS[fault].where == "leaves")
+    assert all(row.same is (row.status == "ok") for row in rows)
+
+
+def test_shared_arrays_cannot_be_written():
+    result = run_block(TORCH)
+    for arrays in (result.source, result.needed, result.ported):
+        assert not any(array.flags.writeable for array in arrays.values())
