@@ -3,6 +3,9 @@
 import { button, copyText, el, token } from "./page.js";
 import { Matrices } from "./matrices.js";
 
+const SEARCHABLE = 14;
+const MOST_ROWS = 400;
+
 class Chart {
   constructor() {
     this.node = el("section", "pl-block");
@@ -47,7 +50,12 @@ class Table {
     this.check.type = "checkbox";
     this.check.addEventListener("change", () => this.fill());
     this.only.append(this.check, el("span", "", "Only what is not right"));
-    this.head.append(this.title, this.only);
+    this.search = el("input", "pl-search");
+    this.search.type = "search";
+    this.search.placeholder = "Filter";
+    this.search.setAttribute("aria-label", "Filter the rows");
+    this.search.addEventListener("input", () => this.fill());
+    this.head.append(this.title, this.only, this.search);
     this.scroll = el("div", "pl-scroll");
     this.table = el("table", "pl-table");
     this.note = el("p", "pl-note");
@@ -57,16 +65,25 @@ class Table {
   update(block) {
     this.block = block;
     this.title.textContent = block.title;
-    this.note.textContent = block.note || "";
     this.only.hidden = !block.rows.some((r) => r.status && r.status !== "ok");
     if (this.only.hidden) this.check.checked = false;
+    this.search.hidden = block.rows.length < SEARCHABLE;
+    if (this.search.hidden) this.search.value = "";
     this.fill();
   }
+  /* The rows that the box and the search leave, at most so many as a page carries well. */
+  rows() {
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const text = (r) => r.cells.map((c) => (typeof c === "string" ? c : `${c.text} ${c.below || ""}`)).join(" ").toLowerCase();
+    return this.block.rows.filter((r) => (!this.check.checked || (r.status && r.status !== "ok"))
+      && words.every((w) => text(r).includes(w)));
+  }
   fill() {
-    const { columns, rows, selected, event, mono } = this.block;
+    const { columns, selected, event, mono } = this.block;
+    const kept = this.rows();
     const head = el("tr");
     head.append(...columns.map((c) => el("th", "", c)));
-    const body = rows.filter((r) => !this.check.checked || (r.status && r.status !== "ok")).map((r) => {
+    const body = kept.slice(0, MOST_ROWS).map((r) => {
       const line = el("tr", r.key === selected ? "pl-selected" : "");
       r.cells.forEach((content) => {
         const { text, status, below } = typeof content === "string" ? { text: content } : content;
@@ -89,6 +106,8 @@ class Table {
     thead.append(head);
     tbody.append(...body);
     this.table.replaceChildren(thead, tbody);
+    const more = kept.length - MOST_ROWS;
+    this.note.textContent = [more > 0 && `${more.toLocaleString("en")} more rows: filter to see them.`, this.block.note].filter(Boolean).join(" ");
   }
   draw() {}
   dispose() { this.node.remove(); }
@@ -138,4 +157,58 @@ class Note {
   dispose() { this.node.remove(); }
 }
 
-export const KINDS = { matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };
+/* Named axes moving from their old place to their new one (see chips.py). */
+class Rule {
+  constructor() {
+    this.node = el("section", "pl-block");
+    this.title = el("h3");
+    this.stage = el("div", "pl-rule");
+    this.lines = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.lines.setAttribute("aria-hidden", "true");
+    this.rows = [el("div", "pl-axes"), el("div", "pl-axes")];
+    this.pattern = el("p", "pl-mono pl-note");
+    this.stage.append(this.lines, ...this.rows);
+    this.node.append(this.title, this.stage, this.pattern);
+  }
+
+  update(block) {
+    this.title.textContent = block.title;
+    this.pattern.textContent = block.pattern;
+    const names = [...new Set(block.left.flat().map((c) => c.name))];
+    const chip = (c) => {
+      const label = `${c.flipped ? "−" : ""}${c.name === "1" ? "" : `${c.name} = `}${c.size}`;
+      const node = el("span", `pl-chip pl-hue-${names.indexOf(c.name) % 6}`, c.taken ? `${label}, take ${c.taken}` : label);
+      node.dataset.axis = c.name;
+      if (c.taken && !c.taken.includes(":")) node.classList.add("pl-taken");
+      return node;
+    };
+    [block.left, block.right].forEach((side, i) => {
+      const axes = side.map((axis) => {
+        const group = el("span", axis.length > 1 ? "pl-axis pl-merged" : "pl-axis");
+        group.append(...axis.map(chip));
+        return group;
+      });
+      this.rows[i].replaceChildren(el("span", "pl-side", block.sides[i]), ...axes);
+    });
+  }
+
+  draw() {
+    const base = this.stage.getBoundingClientRect();
+    this.lines.replaceChildren();
+    for (const from of this.rows[0].querySelectorAll(".pl-chip")) {
+      const to = [...this.rows[1].querySelectorAll(".pl-chip")].find((n) => n.dataset.axis === from.dataset.axis);
+      if (!to || from.dataset.axis === "1") continue;
+      const [a, b] = [from, to].map((n) => n.getBoundingClientRect());
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      const [x0, y0, x1, y1] = [a.left + a.width / 2 - base.left, a.bottom - base.top, b.left + b.width / 2 - base.left, b.top - base.top];
+      const bend = (y1 - y0) / 2;
+      path.setAttribute("d", `M${x0} ${y0} C${x0} ${y0 + bend} ${x1} ${y1 - bend} ${x1} ${y1}`);
+      path.setAttribute("class", from.className.match(/pl-hue-\d/)[0]);
+      this.lines.append(path);
+    }
+  }
+
+  dispose() { this.node.remove(); }
+}
+
+export const KINDS = { rule: Rule, matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };

@@ -3,7 +3,7 @@
  * survive a change. */
 
 import { KINDS } from "./blocks.js";
-import { button, copyText, el, number } from "./page.js";
+import { button, copyText, el, indexOf, number } from "./page.js";
 
 class Lens {
   constructor(root, trigger) {
@@ -165,13 +165,13 @@ class Lens {
   }
 
   story(panel, [row, column], place, linked, peers, i) {
-    const name = (p, [r, c]) => p.group.strip ? "" : `${p.data.symbol}[${r}, ${c}]`;
+    const name = (p, [r, c]) => p.group.strip ? "" : `${p.data.symbol}[${indexOf(p.data, r, c).join(", ")}]`;
     if (panel.data.pooled) {
       const [h, w] = panel.data.block;
       return `${panel.data.symbol}[${row * h}:${Math.min((row + 1) * h, panel.data.shape[0])}, ${column * w}:${Math.min((column + 1) * w, panel.data.shape[1])}]: largest ${number(panel.values[i])}`;
     }
     if (panel.data.group === "output") {
-      return [panel, ...peers].map((p) => `${p.data.symbol}[${row}, ${column}] = ${number(p.values[i])}`).join("  ·  ");
+      return [panel, ...peers].map((p) => `${name(p, [row, column])} = ${number(p.values[i])}`).join("  ·  ");
     }
     if (place < 0) return `${name(panel, [row, column])} = ${number(panel.values[i])}`;
     const places = [[panel, [row, column]], ...linked];

@@ -32,3 +32,18 @@ export const copyText = async (text, node) => {
   catch { node.textContent = "Press Ctrl+C"; }
   setTimeout(() => { node.textContent = before; }, 1200);
 };
+
+/* The index of a cell along every axis of the array that a panel lays out (see grid.py). */
+export const indexOf = (data, row, column) => {
+  if (!data.grid) return [row, column];
+  const { sizes, rows, columns } = data.grid;
+  const index = sizes.map(() => 0);
+  for (const [axes, start] of [[rows, row], [columns, column]]) {
+    let rest = start;
+    for (const axis of [...axes].reverse()) {
+      index[axis] = rest % sizes[axis];
+      rest = Math.floor(rest / sizes[axis]);
+    }
+  }
+  return index;
+};

@@ -95,6 +95,17 @@ export class Panel {
     this.drawNorms(margin, cell);
   }
 
+  /* Lines between the tiles of an array of more than two axes. */
+  tileLines() {
+    const { tile, rows, columns, pooled } = this.data;
+    if (!tile || pooled) return [];
+    const line = { width: 2, color: token("--pl-ink-soft") };
+    const lines = [];
+    for (let r = tile[0]; r < rows; r += tile[0]) lines.push({ type: "line", x0: -0.5, x1: columns - 0.5, y0: r - 0.5, y1: r - 0.5, line });
+    for (let c = tile[1]; c < columns; c += tile[1]) lines.push({ type: "line", x0: c - 0.5, x1: c - 0.5, y0: -0.5, y1: rows - 0.5, line });
+    return lines.length > 64 ? [] : lines;
+  }
+
   drawNorms(margin, cell) {
     this.norms.replaceChildren();
     if (!this.data.norms) return;

@@ -38,5 +38,19 @@ def rule_chips(rule: Rule, shape: Sequence[int]) -> dict[str, Any]:
 
 def _taken(take: int | slice) -> str:
     if isinstance(take, slice):
-        return f"{'' if take.start is None else take.start}:{'' if take.stop is None else take.stop}"
+        return (
+            f"{'' if take.start is None else take.start}:{'' if take.stop is None else take.stop}"
+        )
     return str(take)
+
+
+def axis_names(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the axes of a rule's source and of its leaf, merged ones joined.
+
+    >>> axis_names(Rule("o (c h w) -> (h w c) o", {"c": 2, "h": 3}))
+    (('o', 'c·h·w'), ('h·w·c', 'o'))
+    """
+    left, right = (
+        tuple("·".join(atom.name for atom in axis.atoms) for axis in side) for side in rule.sides
+    )
+    return left, right

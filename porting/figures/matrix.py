@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from porting.figures import scales
+from porting.figures.grid import Grid, grid_of
 from porting.pooling import pool
 
 EXACT_CELLS = 16_384  #: up to so many cells, every number is sent
@@ -38,6 +39,7 @@ class MatrixInfo:
         limit: the range ±limit of the colours.
         text: "plain" for weights, "short" for differences and ratios.
         group: "file" for the source, "leaf" for Flax, "output" for outputs.
+        grid: how an array of another rank became this matrix.
     """
 
     key: str
@@ -53,6 +55,32 @@ class MatrixInfo:
     limit: float = 1.0
     text: Literal["plain", "short"] = "plain"
     group: Literal["file", "leaf", "output"] = "leaf"
+    grid: Grid | None = None
+
+
+def array_info(
+    key: str,
+    title: str,
+    symbol: str,
+    array: np.ndarray,
+    names: tuple[str, ...] | None = None,
+    places: np.ndarray | None = None,
+    **more: Any,
+) -> MatrixInfo:
+    """An array of any rank as a matrix, with its axes named.
+
+    Args:
+        names: of the axes; counted where they are not as many as the array has.
+        places: flat source positions, of the array's shape.
+        more: the other attributes of `MatrixInfo`.
+
+    >>> array_info("w", "weight", "weight", np.zeros((2, 3, 5, 7)), tuple("oihw")).values.shape
+    (10, 21)
+    """
+    grid = grid_of(array, names)
+    placed = None if places is None else grid.matrix(places)
+    named = grid.row_name or "", grid.column_name
+    return MatrixInfo(key, title, symbol, grid.matrix(array), *named, placed, grid=grid, **more)
 
 
 def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
@@ -72,6 +100,9 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
         "group": info.group,
         "shape": [height, width],
     }
+    if info.grid is not None:
+        shared |= {"grid": info.grid.index, "tile": list(info.grid.tile)}
+        shared["axes"] = [_axis(info.grid, axes) for axes in (info.grid.rows, info.grid.columns)]
     if info.values.size > EXACT_CELLS:
         return shared | _pooled(info)
     values = np.asarray(info.values, np.float64)
@@ -87,6 +118,12 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
         "places": None if info.places is None else encode(info.places.astype(np.int32)),
         "pooled": "",
     }
+
+
+def _axis(grid: Grid, axes: tuple[int, ...]) -> str:
+    """`o · h = 5 × 3`; nothing for the missing axis of a vector."""
+    names = " · ".join(grid.names[a] for a in axes)
+    return f"{names} = {' × '.join(f'{grid.sizes[a]:,}' for a in axes)}" if axes else ""
 
 
 def _heatmap(info: MatrixInfo, colour: np.ndarray, text: list[list[str]] | None) -> go.Heatmap:

@@ -227,23 +227,15 @@ def restored(query: Mapping[str, str]) -> list[Any]:
     recipe = from_query(
         BlockView(), query, {"source": SOURCES, "fault": faults, "leaf": LINEN_TO_NNX}
     )
-    if recipe == BlockView():
-        return [gr.skip()] * (len(RECIPE) + 2)
     values = [getattr(recipe, name) for name in RECIPE]
     values[RECIPE.index("fault")] = fault_menu(recipe.source, recipe.fault)
     own = gr.update(visible=SOURCES[recipe.source].sizes is None)
     return [*values, own, in_lens(view)(recipe)]
 
 
-@dataclass(frozen=True)
-class BlockTab:
-    """What `restored` writes to, in its order."""
-
-    restores: list[Any]
-
-
-def build(default: BlockView) -> BlockTab:
+def build() -> frame.Built:
     """The controls and the lens of the tab, wired."""
+    default = BlockView()
     with frame.tab_row():
         with frame.controls():
             source = gr.Radio(
@@ -275,7 +267,7 @@ def build(default: BlockView) -> BlockTab:
                 label="Leaf in the picture",
             )
         with frame.result():
-            result = lens.Lens(view(default), elem_id="block-lens")
+            result = lens.Lens(elem_id="block-lens")
             closer = lens.Tile("block-lens")
 
     inputs = [source, fault, randomise, length, d_model, heads, d_ff, data_seed, seed, leaf]
@@ -304,7 +296,7 @@ def build(default: BlockView) -> BlockTab:
         show, inputs, result, **frame.QUIET
     )
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return BlockTab([*inputs, sizes, result])
+    return frame.Built([*inputs, sizes, result], show, inputs, result)
 
 
 def opened(event: gr.EventData) -> Any:

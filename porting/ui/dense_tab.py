@@ -175,13 +175,6 @@ def part(
     return tile(MatrixInfo(key, "", key, values, "", ""), rows, columns)
 
 
-@dataclass(frozen=True)
-class DenseTab:
-    """What `restored` writes to, in its order."""
-
-    restores: list[Any]
-
-
 def read(
     port: str,
     source: str,
@@ -218,8 +211,6 @@ def restored(query: Mapping[str, str]) -> list[Any]:
     """What a link sets: the recipe's components, the visible group, the column."""
     choices = {"port": PORTS, "source": ("random", "real"), "layer": real_layers()}
     case = from_query(DenseCase(), query, choices)
-    if case == DenseCase():
-        return [gr.skip()] * (len(RECIPE) + len(SOURCES) + 1)
     visible = [gr.update(visible=name == case.source) for name in SOURCES]
     values = [getattr(case, name) for name in RECIPE]
     return [*values, *visible, in_lens(view)(case, Given())]
@@ -231,8 +222,9 @@ def show(*values: Any) -> dict[str, Any]:
     return view(*read(*values))
 
 
-def build(default: DenseCase) -> DenseTab:
+def build() -> frame.Built:
     """The controls and the lens of the tab, wired."""
+    default = DenseCase()
     layers = real_layers()
     with frame.tab_row():
         with frame.controls():
@@ -309,7 +301,7 @@ def build(default: DenseCase) -> DenseTab:
         show, inputs, result, **frame.QUIET
     )
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return DenseTab([*recipe, *groups.values(), result])
+    return frame.Built([*recipe, *groups.values(), result], show, inputs, result)
 
 
 def make_square(in_dim: Any, features: Any) -> tuple[Any, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,23 @@ QUIET: dict[str, Any] = {
 }
 #: as many light events at a time
 LIGHT = 4
+
+
+@dataclass(frozen=True)
+class Built:
+    """A tab as the page needs it.
+
+    Attributes:
+        restores: what the tab's `restored` writes to, the lens last.
+        show: form -> column; run when the tab is opened.
+        inputs: the form.
+        lens: the column.
+    """
+
+    restores: list[Any]
+    show: Callable[..., Any]
+    inputs: list[Any]
+    lens: Any
 
 
 @contextmanager

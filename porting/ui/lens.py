@@ -113,6 +113,20 @@ def matrices(
     }
 
 
+def rule(
+    key: str, title: str, chips: dict[str, Any], sides: tuple[str, str], *, share: float = 1.0
+) -> dict[str, Any]:
+    """A rule as chips (`porting.figures.chips`), the names of both sides before them."""
+    return {
+        "kind": "rule",
+        "id": key,
+        "title": title,
+        "sides": list(sides),
+        "share": share,
+        **chips,
+    }
+
+
 def facts(
     key: str, title: str, rows: Sequence[tuple[str, str]], *, share: float = 1.0, note: str = ""
 ) -> dict[str, Any]:

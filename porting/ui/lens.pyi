@@ -20,12 +20,14 @@ const start = () => window.PortLens
   ? window.PortLens.mount(element, props, watch, trigger)
   : setTimeout(start, 20);
 start();
-// events that this component may send: 'act' 'row' 'zoom' 'cell'
+// events that this component may send: 'act' 'row' 'zoom' 'fault' 'cell'
 """
 _TILE = """
 const show = () => { if (props.value && window.PortLens) window.PortLens.tile(props.lens, props.value); };
 watch('value', show);
 """
+
+from gradio.events import Dependency
 
 class Lens(gr.HTML):
     """The result column of a tab. Its value is what `column` returns."""
@@ -42,14 +44,12 @@ class Lens(gr.HTML):
     def api_info(self) -> dict[str, Any]:
         """The JSON schema of the value."""
         return {"type": "object"}
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
+
 
 class Tile(gr.HTML):
     """Carries one part of a big matrix to the lens of id `lens`, without redrawing the rest."""
@@ -67,14 +67,12 @@ class Tile(gr.HTML):
     def api_info(self) -> dict[str, Any]:
         """The JSON schema of the value."""
         return {"type": "object"}
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
+
 
 def column(
     verdict: Verdict | None,
@@ -90,9 +88,14 @@ def column(
         value["query"] = query
     return value
 
+
 def action(name: str, title: str, primary: bool = False) -> dict[str, Any]:
     """A button beside the verdict; it fires the lens event `act` with this name."""
     return {"name": name, "title": title, "primary": primary}
+
+
+# A block takes `share` of the column's width; two whose shares make 1 stand side by side.
+
 
 def matrices(
     key: str,
@@ -103,6 +106,7 @@ def matrices(
     legend: tuple[str, str, float] | None = None,
     motion: tuple[str, str] | None = None,
     strip: bool = False,
+    share: float = 1.0,
 ) -> dict[str, Any] | None:
     """A row of heatmaps with one cell size; `legend` is (name, scale, limit)."""
     if not infos:
@@ -116,11 +120,38 @@ def matrices(
         "legend": legend and dict(zip(("name", "scale", "limit"), legend, strict=True)),
         "motion": motion,
         "layout": "strip" if strip else "row",
+        "share": share,
     }
 
-def facts(key: str, title: str, rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """A small table of names and numbers."""
-    return {"kind": "facts", "id": key, "title": title, "rows": [list(r) for r in rows]}
+
+def rule(
+    key: str, title: str, chips: dict[str, Any], sides: tuple[str, str], *, share: float = 1.0
+) -> dict[str, Any]:
+    """A rule as chips (`porting.figures.chips`), the names of both sides before them."""
+    return {
+        "kind": "rule",
+        "id": key,
+        "title": title,
+        "sides": list(sides),
+        "share": share,
+        **chips,
+    }
+
+
+def facts(
+    key: str, title: str, rows: Sequence[tuple[str, str]], *, share: float = 1.0, note: str = ""
+) -> dict[str, Any]:
+    """A small table of names and numbers; a note below it is a warning."""
+    listed = [list(r) for r in rows]
+    return {
+        "kind": "facts",
+        "id": key,
+        "title": title,
+        "rows": listed,
+        "share": share,
+        "note": note,
+    }
+
 
 def table(
     key: str,
@@ -131,8 +162,12 @@ def table(
     selected: str = "",
     event: str = "",
     note: str = "",
+    share: float = 1.0,
+    mono: bool = True,
 ) -> dict[str, Any]:
     """A table; each row has `key`, `cells` and a `status` ("ok", "wrong", "unsure", "open").
+
+    A cell is a text, or what `mark` or `pair` makes.
 
     A chosen row fires the lens event named `event` with the row's key.
     """
@@ -145,26 +180,43 @@ def table(
         "selected": selected,
         "event": event,
         "note": note,
+        "share": share,
+        "mono": mono,
     }
 
-def chart(key: str, title: str, figure: Any, height: int, note: str = "") -> dict[str, Any]:
-    """Any other Plotly figure, as wide as the column."""
+
+def mark(text: str, status: str) -> dict[str, str]:
+    """A cell with an icon and a colour: "ok", "wrong", "unsure" or "open"."""
+    return {"text": text, "status": status}
+
+
+def pair(text: str, below: str) -> dict[str, str]:
+    """A cell of two lines, the second in a softer tone."""
+    return {"text": text, "below": below}
+
+
+def chart(
+    key: str, title: str, figure: Any, height: int, note: str = "", *, share: float = 1.0
+) -> dict[str, Any]:
+    """Any other Plotly figure, as wide as its place."""
     figure.update_layout(template=None)
-    drawn = figure.to_dict()
     return {
         "kind": "chart",
         "id": key,
         "title": title,
-        "figure": drawn,
+        "figure": figure.to_dict(),
         "height": height,
         "note": note,
+        "share": share,
     }
+
 
 def code(key: str, title: str, tabs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Programs to copy, one a tab: (title, text)."""
     listed = [{"title": name, "text": text} for name, text in tabs]
     return {"kind": "code", "id": key, "title": title, "tabs": listed}
 
-def note(key: str, text: str) -> dict[str, Any]:
+
+def note(key: str, text: str, *, share: float = 1.0) -> dict[str, Any]:
     """A paragraph."""
-    return {"kind": "note", "id": key, "text": text}
+    return {"kind": "note", "id": key, "text": text, "share": share}

@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from porting.dense import DenseCase
-from porting.ui import block_tab, dense_tab
+from porting.ui import block_tab, checkpoint_tab, dense_tab, endpoints, frame, guard
 from porting.ui.theme import ASSETS, head, theme
 
 TITLE = "PortLens"
@@ -18,36 +17,43 @@ LEAD = (
 )
 #: once the link was read, the lenses may write the address
 _SETTLED = "() => { window.portlensSettled = true; if (window.PortLens) window.PortLens.settle(); }"
-TABS = ("dense", "block")
+TABS = {
+    "dense": ("Dense load", dense_tab),
+    "block": ("Encoder block", block_tab),
+    "checkpoint": ("Checkpoint", checkpoint_tab),
+}
 
 
 def build() -> gr.Blocks:
     """The whole app, ready to launch."""
     gr.set_static_paths([ASSETS])
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)
+    ) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_classes="pl-masthead")
+        built: dict[str, frame.Built] = {}
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Dense load", id="dense"):
-                dense = dense_tab.build(DenseCase())
-            with gr.Tab("Encoder block", id="block"):
-                block = block_tab.build(block_tab.BlockView())
+            for name, (title, module) in TABS.items():
+                with gr.Tab(title, id=name) as tab:
+                    built[name] = made = module.build()
+                tab.select(made.show, made.inputs, made.lens, **frame.QUIET)
 
         def restore(request: gr.Request) -> list[Any]:
+            """A link opens one tab; the others fill when they are opened."""
             query = dict(request.query_params)
-            tab = query.get("tab") if query.get("tab") in TABS else "dense"
-            return [
-                gr.Tabs(selected=tab),
-                *dense_tab.restored(query if tab == "dense" else {}),
-                *block_tab.restored(query if tab == "block" else {}),
-            ]
+            chosen = query.get("tab") if query.get("tab") in TABS else next(iter(TABS))
+            updates = [gr.Tabs(selected=chosen)]
+            for name, (_, module) in TABS.items():
+                opened = name == chosen
+                skipped = [gr.skip()] * len(built[name].restores)
+                updates += module.restored(query) if opened else skipped
+            return updates
 
-        demo.load(
-            restore,
-            None,
-            [tabs, *dense.restores, *block.restores],
-            show_progress="hidden",
-            api_visibility="private",
-        ).then(None, js=_SETTLED, api_visibility="private")
+        outputs = [tabs, *(component for made in built.values() for component in made.restores)]
+        demo.load(restore, None, outputs, show_progress="hidden", api_visibility="private").then(
+            None, js=_SETTLED, api_visibility="private"
+        )
+        endpoints.add()
     return demo
 
 
@@ -58,7 +64,9 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         "css_paths": [Path(ASSETS / "portlens.css")],
         "head": head(),
         "run_history": False,
-        "max_file_size": "256mb",
+        "app_kwargs": guard.app_options(),
+        "max_file_size": guard.UPLOAD_BYTES,
+        "state_session_capacity": 200,
         "enable_monitoring": False,
         "show_error": False,
         "share": False,

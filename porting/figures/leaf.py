@@ -1,0 +1,70 @@
+"""One leaf of a port: its source, what the rule makes of it, and any other array beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from porting.figures import scales
+from porting.figures.chips import axis_names
+from porting.figures.matrix import EXACT_CELLS, MatrixInfo, array_info
+from porting.leaves import Leaf
+
+
+def leaf_infos(
+    leaf: Leaf,
+    source: Mapping[str, Any],
+    given: np.ndarray | None = None,
+    given_places: np.ndarray | None = None,
+) -> list[MatrixInfo]:
+    """The joined source of a leaf, the leaf by its rule, and a given leaf between them.
+
+    Args:
+        leaf: where it comes from and by which rule.
+        source: key -> array.
+        given: what the person's port holds in this leaf, if it is known.
+        given_places: flat positions of its numbers in the source, if they are known.
+
+    >>> from porting.layouts import Rule
+    >>> rows = leaf_infos(Leaf("k", ("w",), Rule("o i -> i o")), {"w": np.zeros((5, 3))})
+    >>> [(info.title, info.values.shape) for info in rows]
+    [('Source: w', (5, 3)), ('Needed: k', (3, 5))]
+    """
+    joined = leaf.join.forward([_numbers(source[key]) for key in leaf.sources])
+    needed = leaf.rule.apply(joined)
+    left, right = axis_names(leaf.rule)
+    small = joined.size <= EXACT_CELLS
+    places = np.arange(joined.size).reshape(joined.shape) if small else None
+    moved = None if places is None else leaf.rule.apply(places)
+    limit = scales.symmetric_limit(joined, needed, given)
+    title = f"Source: {', '.join(leaf.sources)}"
+    infos = [array_info("source", title, "source", joined, left, places, limit=limit, group="file")]
+    if given is not None:
+        names = right if given.shape == needed.shape else None
+        infos.append(
+            array_info(
+                "ported",
+                f"Your leaf: {leaf.path}",
+                "yours",
+                _numbers(given),
+                names,
+                given_places,
+                limit=limit,
+            )
+        )
+    infos.append(
+        array_info("needed", f"Needed: {leaf.path}", "needed", needed, right, moved, limit=limit)
+    )
+    return infos
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """An array that can be drawn: narrow floats as float32, truth as 0 and 1, others as they are."""
+    array = np.asarray(array)
+    return (
+        array
+        if array.dtype.kind in "fiu" and array.dtype.itemsize > 2
+        else array.astype(np.float32)
+    )
