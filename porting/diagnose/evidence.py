@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, fingerprint
+from porting.diagnose.bits import canonical, fingerprint, probes
 from porting.diagnose.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
@@ -28,6 +28,9 @@ class Evidence:
 
     source: Mapping[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(init=False)
+    _views: dict[str, np.ndarray] = field(default_factory=dict)
+    _samples: dict[str, bytes] = field(default_factory=dict)
+    _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _prints: dict[str, int] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
 
@@ -44,7 +47,12 @@ class Evidence:
 
     def array(self, key: str) -> np.ndarray:
         """A source tensor."""
-        return np.asarray(self.source[key])
+        if key in self._views:
+            return self._views[key]
+        array = np.asarray(self.source[key])
+        if not array.flags.owndata:
+            self._views[key] = array
+        return array
 
     def size(self, key: str) -> int:
         """The number of elements of a source tensor."""
@@ -55,6 +63,20 @@ class Evidence:
         if key not in self._prints:
             self._prints[key] = fingerprint(canonical(self.array(key)))
         return self._prints[key]
+
+    def sample_of(self, key: str) -> bytes:
+        """The bits of a few elements of a source tensor."""
+        if key not in self._samples:
+            array = self.array(key)
+            self._samples[key] = canonical(array[probes(array.shape)]).tobytes()
+        return self._samples[key]
+
+    def shaped_like(self, key: str) -> list[str]:
+        """Keys of tensors of the shape of `key`, itself included."""
+        shape = self.shapes[key]
+        if shape not in self._shaped:
+            self._shaped[shape] = [k for k, s in self.shapes.items() if s == shape]
+        return self._shaped[shape]
 
     def extent_of(self, key: str) -> Extent | None:
         """The smallest and largest value of a source tensor."""
@@ -68,7 +90,11 @@ class Evidence:
 
     def same(self, a: str, b: str) -> bool:
         """Whether two keys hold the same tensor (tied, or stored twice)."""
-        return a == b or (self.shapes[a] == self.shapes[b] and self.print_of(a) == self.print_of(b))
+        return a == b or (
+            self.shapes[a] == self.shapes[b]
+            and self.sample_of(a) == self.sample_of(b)
+            and self.print_of(a) == self.print_of(b)
+        )
 
     def nearest(self, keys: Iterable[str], home: Iterable[str]) -> list[str]:
         """`keys`, those that share the longest beginning with one of `home` first."""

@@ -6,14 +6,15 @@ was changed on the way, within the rounding of the leaf's own type.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from porting.diagnose.arrange import Arrangement, find
-from porting.diagnose.bits import canonical, constant, equal, fingerprint
+from porting.diagnose.bits import canonical, constant, equal, fingerprint, is_float
 from porting.diagnose.evidence import Evidence
+from porting.diagnose.names import template
 from porting.diagnose.pieces import assemble
 from porting.diagnose.values import (
     CASTS,
@@ -112,18 +113,24 @@ def questions(q: Question) -> Iterator[Holding | None]:
     if constant(q.bits):
         return
     own = q.expected is not None and not constant(canonical(q.expected))
-    if own:
-        yield from (_own_rearranged(q), _own_narrowed(q))
-    yield from (_by_same_rule(q), _by_print(q))
-    if own:
-        yield from (_own_part(q), _own_changed(q), _own_summed(q), _own_pieces(q))
-        yield from (_own_narrowed_pieces(q), _own_changed_rearranged(q))
-    yield from (_other_pieces(q), _other_changed(q))
+    for ask, of_own in QUESTIONS:
+        if own or not of_own:
+            yield ask(q)
 
 
 def holding(q: Question) -> Holding | None:
     """The first answer, or None: nothing of the source is in this leaf."""
     return next((answer for answer in questions(q) if answer), None)
+
+
+def _own_cast(q: Question) -> Holding | None:
+    """The right array through a narrower type."""
+    if q.expected is None or q.expected.shape != q.leaf.shape or not is_float(q.expected.dtype):
+        return None
+    for change in CASTS:
+        if agrees(change, q.expected, q.leaf, 0.0):
+            return Holding(q.home, None, change)
+    return None
 
 
 def _own(q: Question) -> np.ndarray:
@@ -133,7 +140,8 @@ def _own(q: Question) -> np.ndarray:
 
 def _own_rearranged(q: Question) -> Holding | None:
     source = _own(q)
-    if extent(source) != q.extent:
+    known = q.evidence.extent_of(q.home[0]) if q.row and q.row.join is ONLY else extent(source)
+    if known != q.extent:
         return None
     found = find(q.bits_of(source), q.bits)
     return Holding(q.home, found) if found else None
@@ -175,13 +183,13 @@ def _by_same_rule(q: Question) -> Holding | None:
     """Another tensor of the same shape, ported by the rule of this leaf."""
     if q.row is None or q.expected is None or len(q.home) != 1 or q.row.join is not ONLY:
         return None
-    shape, e = q.evidence.shapes[q.home[0]], q.evidence
-    keys = [k for k in e.shapes if e.shapes[k] == shape and k not in q.home]
-    fits = [k for k in keys if equal(_ruled(q.row, q.bits_of(e.array(k))), q.bits)]
-    if not fits:
-        return None
-    first, *others = e.nearest(fits, q.home)
-    return Holding((first,), None, None, "", tuple(others))
+    e, stem = q.evidence, template(q.home[0])
+    keys = e.nearest([k for k in e.shaped_like(q.home[0]) if k not in q.home], q.home)
+    for key in sorted(keys, key=lambda k: template(k) != stem):
+        if equal(_ruled(q.row, q.bits_of(e.array(key))), q.bits):
+            others = tuple(k for k in keys if k != key and e.same(k, key))
+            return Holding((key,), None, None, "", others)
+    return None
 
 
 def _by_print(q: Question) -> Holding | None:
@@ -348,3 +356,21 @@ def _other_changed(q: Question) -> Holding | None:
             if found:
                 return found
     return None
+
+
+#: what is asked about a leaf, in order, and whether it takes a row that tells something
+QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
+    (_own_cast, True),
+    (_own_rearranged, True),
+    (_own_narrowed, True),
+    (_by_same_rule, False),
+    (_by_print, False),
+    (_own_part, True),
+    (_own_changed, True),
+    (_own_summed, True),
+    (_own_pieces, True),
+    (_own_narrowed_pieces, True),
+    (_own_changed_rearranged, True),
+    (_other_pieces, False),
+    (_other_changed, False),
+)

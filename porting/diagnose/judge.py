@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, constant, equal, is_float
+from porting.diagnose.bits import BLOCK, canonical, constant, equal, is_float
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.fixes import fix_line
 from porting.diagnose.holding import Holding, Question, holding
@@ -96,7 +96,8 @@ def _nothing(q: Question, path: str) -> LeafVerdict:
 def _spread(leaf: np.ndarray) -> str:
     if not is_float(leaf.dtype) or leaf.size < 8:
         return "It was left at its init or comes from elsewhere."
-    deviation = float(np.std(single(leaf), dtype=np.float64))
+    some = leaf.reshape(-1)[:: max(1, leaf.size // BLOCK)]
+    deviation = float(np.std(single(some), dtype=np.float64))
     return f"Its standard deviation is {deviation:.3g}: left at its random init, or from elsewhere."
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from porting.diagnose.bits import BLOCK, blocks, canonical, is_float
+from porting.diagnose.bits import BLOCK, blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
@@ -60,8 +60,9 @@ def extent(array: np.ndarray) -> Extent | None:
     array = np.asarray(array)
     if not array.size or not is_float(array.dtype):
         return None
-    values = single(array)
-    low, high = float(values.min()), float(values.max())
+    parts = [single(array[piece]) for piece in blocks(array.shape)]
+    low = min(float(part.min()) for part in parts)
+    high = max(float(part.max()) for part in parts)
     return Extent(low, high, array.size) if math.isfinite(low) and math.isfinite(high) else None
 
 
@@ -183,9 +184,11 @@ def narrow_type(leaf: np.ndarray) -> type | None:
     """
     if not is_float(leaf.dtype) or not leaf.size:
         return None
+    if leaf.dtype in (BF16, F16):
+        return BF16 if leaf.dtype == BF16 else F16
     for dtype in (BF16, F16):
         change = through(dtype)
-        if all(_same(change, leaf[piece]) for piece in blocks(leaf.shape)):
+        if all(_same(change, leaf[piece]) for piece in (probes(leaf.shape), *blocks(leaf.shape))):
             return dtype
     return None
 
@@ -259,17 +262,21 @@ def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) ->
     """
     if source.shape != leaf.shape:
         return False
+    spots = probes(leaf.shape)
+    return _agrees(change, source[spots], leaf[spots], unit) and all(
+        _agrees(change, source[piece], leaf[piece], unit) for piece in blocks(leaf.shape)
+    )
+
+
+def _agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:
     shifted = change.kind in ("one_plus", "minus_one", "one_minus")
-    for piece in blocks(leaf.shape):
-        want, have = change.apply(single(source[piece])), single(leaf[piece])
-        if change.exact and np.array_equal(canonical(want), canonical(have)):
-            continue
-        size = np.maximum(np.abs(want), np.abs(have))
-        with np.errstate(invalid="ignore"):
-            bad = np.abs(want - have) > unit * (size + (1.0 if shifted else 0.0))
-        if bad.any() or not np.array_equal(np.isnan(want), np.isnan(have)):
-            return False
-    return True
+    want, have = change.apply(single(source)), single(leaf)
+    if change.exact:
+        return np.array_equal(canonical(want), canonical(have))
+    size = np.maximum(np.abs(want), np.abs(have))
+    with np.errstate(invalid="ignore"):
+        bad = np.abs(want - have) > unit * (size + (1.0 if shifted else 0.0))
+    return not bad.any() and np.array_equal(np.isnan(want), np.isnan(have))
 
 
 def near(source: np.ndarray, leaf: np.ndarray) -> float:
