@@ -104,7 +104,7 @@ def test_linen_is_within_rounding(case: Case) -> None:
 @CASES
 def test_nnx_is_within_rounding(case: Case) -> None:
     if nnx_cannot(case):
-        with pytest.raises(UnsupportedError, match="nnx.GRUCell has no bias"):
+        with pytest.raises(UnsupportedError, match=r"nnx\.GRUCell has no bias"):
             compare_layer(case.name, case.state, case.inputs, api="nnx", **case.config)
         return
     assert compare_layer(case.name, case.state, case.inputs, api="nnx", **case.config).within

@@ -179,13 +179,32 @@ def _check_options(name: str) -> Callable[[Config, State | None, str], None]:
     options = _TABLE[name][0]
 
     def check(c: Config, state: State | None, api: str) -> None:
-        for option, default in options.items():
-            if default is None and getattr(c, option) is None:
+        for option in options:
+            if option in ("dim", "threshold", "value") and getattr(c, option) is None:
                 raise ArgumentError(f"{name}: pass {option}.")
+        if name == "Hardtanh" and c.min_val > c.max_val:
+            raise ArgumentError(f"Hardtanh: min_val = {c.min_val} is above max_val = {c.max_val}.")
+        if name in ("Softplus", "CELU") and not getattr(c, "beta", getattr(c, "alpha", 1)):
+            raise ArgumentError(f"{name} divides by its parameter: it cannot be 0.")
         if name == "GELU" and c.approximate not in ("none", "tanh"):
             raise ArgumentError(f"GELU: approximate = {c.approximate!r}. Use 'none' or 'tanh'.")
 
     return check
+
+
+def _check_dim(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise unless the input has the axis `dim`."""
+    dim, rank = getattr(c, "dim", 0), given[0].ndim
+    if hasattr(c, "dim") and not -rank <= dim < rank:
+        raise ArgumentError(f"dim = {dim} is no axis of an input of {rank} axes.")
+
+
+def _even(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise unless the axis `dim` can be halved."""
+    _check_dim(given, c)
+    x = given[0]
+    if x.shape[c.dim] % 2:
+        raise ArgumentError(f"GLU halves axis {c.dim}, which has an odd size: {x.shape}.")
 
 
 def _apply(x: Any, name: str, c: Config) -> Any:
@@ -205,6 +224,7 @@ def _activation(name: str) -> Layer:
         nnx=lambda c, **_: NNXFunction(partial(_apply, name=name, c=c)),
         reference=lambda state, x, c: numpy(x[0], c),
         inputs=lambda c: (Input("input", size),),
+        examine=_even if name == "GLU" else _check_dim,
         check=_check_options(name),
         pitfalls=_PITFALLS.get(name, ()),
         sources=(FLAX,) if name == "QuickGELU" else (f"{TORCH}{name}.html", FLAX),

@@ -375,7 +375,7 @@ def _gpt2_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> 
 
 def _packed_sizes(key: str, axis: int) -> Callable[[Shapes, Config], dict[str, Any]]:
     def sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
-        width = shapes[key][axis]
+        width = c.embed_dim or shapes[key][axis]
         _check_heads(c, width)
         return {"embed_dim": width}
 
@@ -507,9 +507,11 @@ def _rotary(x: Any, c: Config, api: Any, axis: int) -> Any:
 
 
 def _check_rotary(c: Config, state: State | None, api: str) -> None:
-    if c.dim is None or c.dim % 2 or (c.rotary_dim or 0) % 2:
+    width = c.rotary_dim or c.dim
+    if c.dim is None or c.dim < 2 or c.dim % 2 or width % 2 or width > c.dim:
         raise ArgumentError(
-            f"RotaryEmbedding: dim = {c.dim}, rotary_dim = {c.rotary_dim}. Pass the even head_dim."
+            f"RotaryEmbedding: dim = {c.dim}, rotary_dim = {c.rotary_dim}. Pass the even head_dim, "
+            "and an even rotary_dim within it."
         )
 
 

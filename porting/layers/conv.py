@@ -12,9 +12,10 @@ from flax import linen, nnx
 
 from porting.errors import ArgumentError
 from porting.layers.dense import FLAX, TORCH, bias_leaf
-from porting.layers.row import Config, Input, Layer, Shapes, State, spread
+from porting.layers.row import Config, Input, Layer, Shapes, State, room, spread
 from porting.layouts import Rule
 from porting.leaves import Leaf
+from porting.limits import elements
 
 SPATIAL = {1: "w", 2: "h w", 3: "d h w"}  #: the names of the spatial axes
 AXIS_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -102,6 +103,34 @@ def _conv_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> 
     out = correlate(x, state["weight"], spread(c.stride, rank), spread(c.dilation, rank), c.groups)
     out = out if "bias" not in state else out + _per_channel(state["bias"], rank)
     return out if inputs[0].ndim == rank + 2 else out[0]
+
+
+def _conv_room(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise unless there is room for a window in the input."""
+    space = given[0].shape[-c.rank :]
+    options = (spread(o, c.rank) for o in (c.dilation, c.stride))
+    numbers = zip(space, _pads(c), c.kernel_size, *options, strict=False)
+    sizes = [(n + sum(p) - d * (k - 1) - 1) // s + 1 for n, p, k, d, s in numbers]
+    room("Convolution", sizes, space, c.out_channels)
+    elements({"padded input": [n + sum(p) for n, p in zip(space, _pads(c), strict=False)]})
+    if c.padding_mode in ("reflect", "circular"):
+        most = [n - (c.padding_mode == "reflect") for n in space]
+        if any(max(p) > m for p, m in zip(_pads(c), most, strict=False)):
+            raise ArgumentError(
+                f"padding_mode {c.padding_mode!r} cannot pad a spatial size {space} that far."
+            )
+
+
+def _transpose_room(given: tuple[np.ndarray, ...], c: Config) -> None:
+    space = given[0].shape[-c.rank :]
+    strides = spread(c.stride, c.rank)
+    numbers = zip(space, strides, _transpose_pads(c), c.kernel_size, strict=False)
+    dilation = spread(c.dilation, c.rank)
+    sizes = [
+        (n - 1) * s + 1 + sum(p) - d * (k - 1)
+        for (n, s, p, k), d in zip(numbers, dilation, strict=False)
+    ]
+    room("Transposed convolution", sizes, space, c.out_channels)
 
 
 class _LinenPadded(linen.Conv):
@@ -198,6 +227,7 @@ def _conv(rank: int) -> Layer:
         into=lambda x, c: channels_last(x, rank),
         out_of=lambda x, c: channels_first(x, rank),
         facts={"rank": rank},
+        examine=_conv_room,
         check=_check_conv,
         terms=lambda c: int(np.prod(c.kernel_size)) * c.in_channels // c.groups,
         pitfalls=(
@@ -390,6 +420,7 @@ def _conv_transpose(rank: int) -> Layer:
         into=lambda x, c: channels_last(x, rank),
         out_of=lambda x, c: channels_first(x, rank),
         facts={"rank": rank},
+        examine=_transpose_room,
         check=_check_transpose,
         terms=lambda c: int(np.prod(c.kernel_size)) * c.in_channels // c.groups,
         pitfalls=(

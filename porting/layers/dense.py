@@ -315,6 +315,12 @@ def _check_flatten(c: Config, state: State | None, api: str) -> None:
         )
 
 
+def _flatten_keys(c: Config) -> dict[str, tuple[int, ...]]:
+    _check_map(c)
+    keys: dict[str, tuple[int, ...]] = {"weight": (c.out_features, int(np.prod(c.feature_map)))}
+    return keys | ({"bias": (c.out_features,)} if c.bias else {})
+
+
 def _flatten_sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
     _check_map(c)
     _check_flatten(c, None, "")
@@ -356,7 +362,7 @@ FLATTEN = Layer(
         "flatten_order": "CHW",
     },
     example={"feature_map": (3, 5, 2), "out_features": 7},
-    keys=_linear_keys,
+    keys=_flatten_keys,
     sizes=_flatten_sizes,
     sizes_back=_flatten_sizes,
     leaves=_flatten_leaves,

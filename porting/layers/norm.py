@@ -323,6 +323,8 @@ def _group_keys(c: Config) -> dict[str, tuple[int, ...]]:
 
 def _group_sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
     found = shapes.get("weight", shapes.get("params/scale", (c.num_channels,)))
+    if c.num_channels is not None:
+        found = (c.num_channels,)
     if c.num_groups is None or found[0] is None:
         raise ArgumentError("GroupNorm: pass num_groups (and num_channels, if not affine).")
     if found[0] % c.num_groups:

@@ -60,11 +60,14 @@ def _derived(
     def keys(c: Config) -> dict[str, tuple[int, ...]]:
         inner = row.keys(c)
         weight = inner.pop("weight")
-        style = names[c.style or "parametrizations"]
+        style = names[_style({}, c, names)]
         return inner | dict(zip(style, parts(weight, c), strict=True))
 
     def sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
         c.style = _style(shapes, c, names)
+        rank = len(shapes[names[c.style][carrier]])
+        if c.dim is not None and not -rank <= c.dim < rank:
+            raise ArgumentError(f"dim = {c.dim} is no axis of a weight of {rank} axes.")
         return row.sizes({**shapes, "weight": shapes[names[c.style][carrier]]}, c)
 
     def leaves(c: Config) -> list[Leaf]:
@@ -126,8 +129,10 @@ def _weight_normed(row: Layer) -> Layer:
 
 
 def _vectors(weight: tuple[int, ...], c: Config) -> tuple[tuple[int, ...], ...]:
+    if c.dim is None:
+        raise ArgumentError("Spectral norm needs dim, the axis of the matrix's rows.")
     height = weight[c.dim % len(weight)]
-    return weight, (height,), (int(np.prod(weight)) // height,)
+    return weight, (height,), (int(np.prod(weight)) // max(height, 1),)
 
 
 def _random_spectral(row: Layer) -> Callable[[Config, np.random.Generator], dict[str, np.ndarray]]:

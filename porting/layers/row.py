@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from porting.errors import ArgumentError, CoverageError
+from porting.layers.options import check_options
 from porting.leaves import Leaf
 from porting.limits import elements
 from porting.tree import fold
@@ -94,7 +95,7 @@ def _equal(pair: tuple[int | str, int]) -> bool:
     return isinstance(pair[0], str) or pair[0] == pair[1]
 
 
-def _nothing(*_: Any) -> dict[str, Any]:
+def _nothing(*_: Any) -> Any:
     return {}
 
 
@@ -125,6 +126,7 @@ class Layer:
         out_of: the output from the Flax layout to the PyTorch layout.
         keywords: what the Flax module is called with beside its inputs.
         accept: the inputs as given -> the inputs, where PyTorch's call takes optional ones.
+        examine: raises for inputs of the right axes and impossible sizes.
         nnx_leaves: the NNX leaves, where they are not the Linen ones without collection.
         check: raises `UnsupportedError` for options that Flax cannot express, and completes
             options that depend on the dtype; called with the config, the state and the API.
@@ -156,6 +158,7 @@ class Layer:
     out_of: Callable[[Any, Config], Any] = _same
     keywords: Callable[[Config, tuple[Any, ...]], dict[str, Any]] = _nothing
     accept: Callable[[tuple[np.ndarray, ...], Config], tuple[np.ndarray, ...]] = _same
+    examine: Callable[[tuple[np.ndarray, ...], Config], None] = _nothing
     nnx_leaves: Callable[[Config], Sequence[Leaf]] | None = None
     check: Callable[[Config, State | None, str], Any] = _nothing
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -184,6 +187,7 @@ class Layer:
             raise ArgumentError(
                 f"{self.name} does not take {', '.join(unknown)}. It takes {known}."
             )
+        check_options(self.name, given, self.options)
         c = self._config(given)
         try:
             found = (self.sizes_back if back else self.sizes)(shapes, c)
@@ -265,6 +269,7 @@ class Layer:
     def example_config(self, **config: Any) -> Config:
         """The example's options, with `config` on top, settled by the shapes they imply."""
         given = {**self.example, **config}
+        check_options(self.name, given, self.options)
         shapes = self.keys(self._config(given))
         elements(shapes)
         c = self.settle(shapes, given)
@@ -296,6 +301,21 @@ def random_tensor(key: str, shape: tuple[int, ...], generator: np.random.Generat
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)
     fan = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 1
     return (generator.standard_normal(shape) / np.sqrt(fan)).astype(np.float32)
+
+
+def room(layer: str, sizes: Sequence[int], space: Sequence[int], channels: int) -> None:
+    """Raise unless an output of these spatial `sizes` exists and is small enough to make.
+
+    >>> room("Conv1d", [0], [3], 5)
+    Traceback (most recent call last):
+    porting.errors.ArgumentError: Conv1d: an input of spatial size (3,) is smaller than the window. Pass a larger input.
+    """
+    if min(sizes, default=1) < 1:
+        raise ArgumentError(
+            f"{layer}: an input of spatial size {tuple(space)} is smaller than the window. "
+            "Pass a larger input."
+        )
+    elements({"output": (channels, *sizes)})
 
 
 def spread(value: Any, count: int) -> tuple[int, ...]:

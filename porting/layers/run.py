@@ -175,6 +175,7 @@ def prepare_inputs(layer: Layer, x: Any, c: Config) -> tuple[np.ndarray, ...]:
         raise ArgumentError(f"{layer.name} takes ({names}); {len(given)} given. Pass a tuple.")
     for spec, array in zip(expected, given, strict=True):
         spec.check(layer.name, array)
+    layer.examine(given, c)
     return given
 
 

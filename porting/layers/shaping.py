@@ -16,8 +16,9 @@ from porting.errors import ArgumentError, UnsupportedError
 from porting.layers.conv import AXIS_NAMES, GUIDE, channels_first, channels_last
 from porting.layers.dense import TORCH
 from porting.layers.modules import LinenFunction, NNXFunction
-from porting.layers.row import Config, Input, Layer, State, spread
+from porting.layers.row import Config, Input, Layer, State, room, spread
 from porting.layouts import Rule
+from porting.limits import DIMENSION, elements
 
 SAME_MODULE = "Neither is a module: a function in both, here wrapped in one."
 
@@ -137,6 +138,14 @@ def _check_pool(c: Config, state: State | None, api: str) -> None:
         )
 
 
+def _pool_room(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise unless there is room for a window in the input."""
+    space = given[0].shape[-c.rank :]
+    numbers = zip(space, *_window(c), strict=False)
+    sizes = [_pool_size(n, k, s, p, c.ceil_mode) for n, k, s, p in numbers]
+    room("Pooling", sizes, space, 1)
+
+
 _POOL = {"kernel_size": None, "stride": None, "padding": 0, "ceil_mode": False}
 
 
@@ -147,6 +156,7 @@ def _max_layer(rank: int) -> Layer:
         options=_POOL | {"dilation": 1},
         example={"kernel_size": 3, "stride": 2, "padding": 1},
         reference=_max_reference,
+        examine=_pool_room,
         check=_check_pool,
         pitfalls=(
             "PyTorch's stride defaults to the kernel size, Flax's to 1.",
@@ -165,6 +175,7 @@ def _avg_layer(rank: int) -> Layer:
         options=_POOL | {"count_include_pad": True, "divisor_override": None},
         example={"kernel_size": 3, "stride": 2, "padding": 1},
         reference=_avg_reference,
+        examine=_pool_room,
         check=_check_pool,
         pitfalls=(
             "PyTorch's stride defaults to the kernel size, Flax's to 1.",
@@ -179,7 +190,8 @@ def _avg_layer(rank: int) -> Layer:
 def _bins(x: Any, c: Config, axis: int) -> tuple[int, list[tuple[int, int]]]:
     """For adaptive pooling: the windows of one spatial axis, PyTorch's floor and ceil."""
     sizes = c.output_size
-    sizes = sizes if isinstance(sizes, (tuple, list)) else (sizes,) * c.rank
+    sizes = tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
+    sizes = sizes * (c.rank // len(sizes))
     n = x.shape[axis]
     count = n if sizes[axis] is None else int(sizes[axis])
     return count, [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
@@ -197,6 +209,13 @@ def _adaptive(x: Any, c: Config, api: Any, first: int) -> Any:
     return x
 
 
+def _check_adaptive(c: Config, state: State | None, api: str) -> None:
+    sizes = c.output_size if isinstance(c.output_size, (tuple, list)) else (c.output_size,)
+    if c.output_size is None or len(sizes) not in (1, c.rank):
+        raise ArgumentError(f"output_size = {c.output_size!r}. Pass {c.rank} sizes, or one.")
+    elements({"output": [n or 1 for n in sizes]})
+
+
 class _Sized:
     """A shape alone."""
 
@@ -211,6 +230,7 @@ def _adaptive_layer(name: str, title: str, maximum: bool, rank: int) -> Layer:
         title=f"{title} in {rank}D",
         options={"output_size": None},
         example={"output_size": (2, 3, 2)[:rank]},
+        check=_check_adaptive,
         reference=lambda state, x, c: _adaptive(x[0], c, np, -rank),
         pitfalls=(
             "Where the size does not divide, windows overlap: floor and ceil of i · n / out.",
@@ -292,6 +312,23 @@ def _check_resize(c: Config, state: State | None, api: str) -> None:
         raise ArgumentError(f"mode = {c.mode!r}. Use one of {', '.join(_MODES)}.")
     if (c.size is None) == (c.scale_factor is None):
         raise ArgumentError("Pass either size or scale_factor.")
+    factors = c.scale_factor if isinstance(c.scale_factor, (tuple, list)) else (c.scale_factor,)
+    for factor in factors:
+        number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if factor is not None and not (number and 0 < factor < DIMENSION):
+            raise ArgumentError(f"scale_factor = {factor!r}. Pass a number above 0.")
+    if c.align_corners and c.mode == "nearest":
+        raise ArgumentError("align_corners goes with the linear modes only, in PyTorch too.")
+
+
+def _resize_room(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise unless the output exists and is small enough to make."""
+    x = given[0]
+    for option in (c.size, c.scale_factor):
+        if isinstance(option, (tuple, list)) and len(option) != x.ndim - 2:
+            raise ArgumentError(f"{option} does not name one number for each of {x.ndim - 2} axes.")
+    sizes = [new for _, new, _ in _target(x, c, 2)]
+    room("Upsample", sizes, x.shape[2:], x.shape[1])
 
 
 UPSAMPLE = Layer(
@@ -314,6 +351,7 @@ UPSAMPLE = Layer(
     ),
     into=lambda x, c: np.moveaxis(x, 1, -1),
     out_of=lambda x, c: np.moveaxis(x, -1, 1),
+    examine=_resize_room,
     check=_check_resize,
     pitfalls=(
         "jax.image.resize antialiases when it shrinks, PyTorch does not: antialias=False.",

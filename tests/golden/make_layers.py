@@ -562,11 +562,32 @@ _WIDE = [(3, 8)]
 ACTIVATION = [
     *(
         (name, {}, _WIDE)
-        for name in (
-            "ReLU ReLU6 LeakyReLU ELU CELU SELU GELU QuickGELU SiLU Mish Sigmoid LogSigmoid Tanh "
-            "Tanhshrink Softplus Softsign Hardtanh Hardsigmoid Hardswish Hardshrink Softshrink "
-            "GLU Identity Dropout"
-        ).split()
+        for name in [
+            "ReLU",
+            "ReLU6",
+            "LeakyReLU",
+            "ELU",
+            "CELU",
+            "SELU",
+            "GELU",
+            "QuickGELU",
+            "SiLU",
+            "Mish",
+            "Sigmoid",
+            "LogSigmoid",
+            "Tanh",
+            "Tanhshrink",
+            "Softplus",
+            "Softsign",
+            "Hardtanh",
+            "Hardsigmoid",
+            "Hardswish",
+            "Hardshrink",
+            "Softshrink",
+            "GLU",
+            "Identity",
+            "Dropout",
+        ]
     ),
     ("LeakyReLU", dict(negative_slope=0.2), _WIDE),
     ("ELU", dict(alpha=0.7), _WIDE),
@@ -649,10 +670,8 @@ def randomise(module, generator):
     """Every floating tensor random, variances positive, none zero or one."""
     with torch.no_grad():
         for key, tensor in module.state_dict(keep_vars=True).items():
-            if (
-                not tensor.is_floating_point()
-                or key.endswith(("_u", "_v"))
-                and "weight_v" not in key
+            if not tensor.is_floating_point() or (
+                key.endswith(("_u", "_v")) and "weight_v" not in key
             ):
                 continue
             if key.endswith(("running_var", "weight_g", "original0")):
