@@ -3,21 +3,19 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from porting.block import port_linen_to_nnx
-from porting.block_modules import LinenEncoderBlock, NNXEncoderBlock
+from porting.block_modules import LinenEncoderBlock
+from porting.block_stages import BlockConfig, run_linen, run_nnx
 from porting.block_torch import TORCH_TO_LINEN, load_torch_encoder_layer, torch_shapes
 from porting.compare import NetworkComparison
 from porting.errors import ArgumentError, CoverageError, PortingError
 from porting.leaves import unport_leaves
-from porting.tree import flatten, nnx_variables
+from porting.tree import flatten
 
 GOLDEN = Path(__file__).parent / "golden" / "block"
 CHECKPOINT = Path(__file__).parents[1] / "assets" / "checkpoints" / "m6aformer_layer0.safetensors"
@@ -33,30 +31,31 @@ def golden(name: str) -> tuple[dict, dict, dict]:
         return arrays, state or load_file(CHECKPOINT), file.metadata()
 
 
-def run(name: str, api: str, dtype: str, *, epsilon: float | None = None, change=None):
+def compared(name: str, api: str, *, epsilon: float | None = None, change=None):
+    """The port of one golden layer beside PyTorch's own float64."""
     arrays, state, meta = golden(name)
     variables = load_torch_encoder_layer(state, float(meta["num_heads"]))
     if change:
         change(variables["params"])
-    heads, (hidden, width) = int(meta["num_heads"]), state["linear1.weight"].shape
-    arguments = (heads, width, hidden, meta["activation"], epsilon or float(meta["epsilon"]))
-    x = jnp.asarray(arrays["x"], dtype)
-    cast = jax.tree.map(lambda a: jnp.asarray(a, dtype), variables)
-    if api == "linen":
-        return np.asarray(LinenEncoderBlock(*arguments).apply(cast, x))
-    block = nnx.eval_shape(lambda: NNXEncoderBlock(*arguments, rngs=nnx.Rngs(0)))
-    port_linen_to_nnx(variables, block)
-    for variable in nnx_variables(block).values():
-        variable.set_value(variable.get_value().astype(dtype))
-    return np.asarray(block(x))
-
-
-def compared(name: str, api: str, **options) -> NetworkComparison:
-    single = run(name, api, "float32", **options)
-    with jax.enable_x64(True):
-        double = run(name, api, "float64", **options)
+    hidden, width = state["linear1.weight"].shape
+    epsilon = epsilon or float(meta["epsilon"])
+    config = BlockConfig(int(meta["num_heads"]), width, hidden, meta["activation"], epsilon)
+    run = {"linen": run_linen, "nnx": run_nnx}[api](config, flatten(variables), arrays["x"])
+    single, double = run.single["output"], run.double["output"]
     assert (single.dtype, double.dtype) == (np.float32, np.float64)
-    return NetworkComparison(golden(name)[0]["out64"], single, double)
+    return NetworkComparison(arrays["out64"], single, double)
+
+
+def test_the_public_block_computes_those_outputs():
+    arrays, state, _ = golden("relu_5x3x15x17")
+    variables = load_torch_encoder_layer(state, 3)
+    block = LinenEncoderBlock(3, 15, 17, "relu", 1e-5)
+    with jax.enable_x64(True):
+        double = np.asarray(
+            block.apply(jax.tree.map(np.float64, variables), np.float64(arrays["x"]))
+        )
+    single = np.asarray(block.apply(variables, arrays["x"]))
+    assert NetworkComparison(arrays["out64"], single, double).within
 
 
 def test_there_are_golden_cases_of_both_activations_and_a_real_layer():
