@@ -131,15 +131,16 @@ def is_right(leaf, truth: dict, table: dict, source, goal) -> bool:
 def main(folder: str, *args: str) -> None:
     flags = {a for a in args if a.startswith("--")}
     names = [a for a in args if a not in flags]
-    style = next((f.removeprefix("--auto").lstrip("=") or "nested" for f in flags if f.startswith("--auto")), "")
+    style = next(
+        (f.removeprefix("--auto").lstrip("=") or "nested" for f in flags if f.startswith("--auto")),
+        "",
+    )
     total: Counter = Counter()
     for file in sorted(Path(folder).glob("*.json")):
         if names and file.stem not in names:
             continue
         table = json.loads(file.read_text())
-        counts, lines, seconds = score(
-            table, style, "--sorted" not in flags, "--drop" in flags
-        )
+        counts, lines, seconds = score(table, style, "--sorted" not in flags, "--drop" in flags)
         total += counts
         print(f"{file.stem:24} {seconds:6.2f} s  {dict(counts)}")
         if "-v" in args or names or "--lines" in flags:

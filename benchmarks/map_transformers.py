@@ -214,7 +214,7 @@ def main(folder: str, *only: str) -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     for seed, (name, arch, settings) in enumerate(MODELS):
-        if only and name not in only or (out / f"{name}.json").exists():
+        if (only and name not in only) or (out / f"{name}.json").exists():
             continue
         try:
             table = harvest(name, arch, settings, seed)

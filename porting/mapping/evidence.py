@@ -53,12 +53,14 @@ class Relations:
         """What the nearest modules with an answer say, and how deep they share the path."""
         best, said, same = -1, set(), set()
         for other, relation in self._known:
-            depth = next((i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), 0)
+            depth = next(
+                (i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), 0
+            )
             if depth > best:
                 best, said = depth, set()
             if depth == best:
                 said.add(relation)
-            if other[-1] == path[-1]:
+            if other[-1:] == path[-1:]:
                 same.add(relation)
         if len(said) > 1 and len(same) == 1:
             return same, max(best, 0)

@@ -56,7 +56,10 @@ def _parts(unit: Unit, targets: Sequence[Unit]) -> list[Unit]:
         pick = Pick(0, index, len(names), per_head=per_head)
         if len(set(sizes)) > 1:
             pick = Pick(0, start=start, stop=start + size)
-        parts = {slot: _picked(p, pick, axis if slot == "w" else 0, size) for slot, p in unit.parts.items()}
+        parts = {
+            slot: _picked(p, pick, axis if slot == "w" else 0, size)
+            for slot, p in unit.parts.items()
+        }
         order = unit.order + index / 10 if unit.order >= 0 else -1
         made.append(Unit((*unit.path[:-1], name), parts, order, note=note))
         start += size
@@ -77,9 +80,7 @@ def _out_axis(unit: Unit) -> int:
     return 1 if bias is not None and bias.shape == (last,) and first != last else 0
 
 
-def _widths(
-    unit: Unit, names: tuple[str, ...], width: int, targets: Sequence[Unit]
-) -> list[int]:
+def _widths(unit: Unit, names: tuple[str, ...], width: int, targets: Sequence[Unit]) -> list[int]:
     """Outputs of each part: equal, or as the target's own layers have them; [] for neither."""
     sizes = Counter(t.size for t in targets)
     depth = unit.size // width
@@ -155,7 +156,9 @@ def _members(units: Sequence[Unit], layers: Numbered) -> dict[tuple[str, ...], l
     for unit in units:
         if (place := unit.path[:depth]) in layers.ranks:
             found[unit.path[depth:]].append((layers.ranks[place], unit))
-    return {rest: [u for _, u in sorted(us, key=lambda pair: pair[0])] for rest, us in found.items()}
+    return {
+        rest: [u for _, u in sorted(us, key=lambda pair: pair[0])] for rest, us in found.items()
+    }
 
 
 def _shapes(unit: Unit) -> tuple:

@@ -75,14 +75,20 @@ def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: boo
     found = _found(specs, sources, targets, pairs, relations, complete=True)
     if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
         found = _found(specs, sources, targets, pairs, relations, complete=False)
-    unmapped = {path: "nothing in the source fits its name and shape" for path in goal if path not in found}
+    unmapped = {
+        path: "nothing in the source fits its name and shape" for path in goal if path not in found
+    }
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
 
 
 def _found(
-    specs: AnyMapping[str, Any], sources: list[Unit], targets: list[Unit],
-    pairs: list[Pair], relations: Relations, complete: bool,
+    specs: AnyMapping[str, Any],
+    sources: list[Unit],
+    targets: list[Unit],
+    pairs: list[Pair],
+    relations: Relations,
+    complete: bool,
 ) -> dict[str, MappedLeaf]:
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
@@ -146,7 +152,7 @@ def _leaves_of(
         if flat:
             layout, *others = flat
             why = "it follows a flattened convolution, and the order of that flatten is the model's"
-        alternatives = [_leaf(path, pair.source, slot, other) for other in others]
+        alternatives = [_leaf(path, pair.source, slot, other) for other in others if why]
         for rival in pair.rivals:
             options = rivals[id(rival)].get(slot)
             if options and slot in rival.parts:
@@ -195,7 +201,7 @@ def _doubt(pair: Pair, complete: bool) -> str:
 def _supported(pair: Pair, complete: bool) -> bool:
     """Whether more than a shape speaks for the pair."""
     source, target = pair.source, pair.target
-    if pair.said & pair.asked or source.role and source.role == target.role:
+    if pair.said & pair.asked or (source.role and source.role == target.role):
         return True
     if literal(source.path, target.path) >= 0.9:
         return True

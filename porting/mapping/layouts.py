@@ -241,7 +241,11 @@ def rule_of(layout: Layout, pick: Pick | None) -> Rule:
     axis = pick.axis
     if pick.stop:
         atoms = left[axis]
-        left[axis] = f"({atoms})={pick.start}:{pick.stop}" if " " in atoms else f"{atoms}={pick.start}:{pick.stop}"
+        left[axis] = (
+            f"({atoms})={pick.start}:{pick.stop}"
+            if " " in atoms
+            else f"{atoms}={pick.start}:{pick.stop}"
+        )
         grouped = [f"({a})" if " " in a and "=" not in a else a for a in left]
         return Rule(f"{' '.join(grouped)} -> {layout.right}", sizes)
     if not pick.count:

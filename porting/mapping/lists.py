@@ -76,7 +76,9 @@ class Alignment:
             right = [n for n in right if n is not chosen[1]]
         self.unpaired = left
 
-    def _next(self, left: list[Numbered], right: list[Numbered]) -> tuple[Numbered, Numbered] | None:
+    def _next(
+        self, left: list[Numbered], right: list[Numbered]
+    ) -> tuple[Numbered, Numbered] | None:
         """The next pair of lists that nothing rivals, outer lists first."""
         for source in left:
             scored = [(s, t) for t in right if (s := self._score(source, t)) is not None]
@@ -85,7 +87,9 @@ class Alignment:
             scored.sort(key=lambda pair: -pair[0])
             best, target = scored[0]
             rivals = [s for s, _ in scored[1:]]
-            rivals += [r for o in left if o is not source and (r := self._score(o, target)) is not None]
+            rivals += [
+                r for o in left if o is not source and (r := self._score(o, target)) is not None
+            ]
             if all(best - rival > NEAR for rival in rivals):
                 return source, target
         return None

@@ -32,7 +32,9 @@ SYNONYMS = {
 }  # fmt: skip
 
 #: wrappers that one side may have and the other not
-WRAPPERS = frozenset({"params", "batch_stats", "module", "model", "base_model", "modules", "_orig_mod"})
+WRAPPERS = frozenset(
+    {"params", "batch_stats", "module", "model", "base_model", "modules", "_orig_mod"}
+)
 
 #: role -> whole components that name it, then the pattern of the end of the path
 ROLES: tuple[tuple[str, str], ...] = (
@@ -100,8 +102,31 @@ _OPPOSITES = (
 _OPPOSITES_WITHIN = ({"before", "after"}, {"pre", "post"}, {"attn", "mlp"}, {"q", "k", "v"})
 #: words that say what kind of thing a layer is, and not which
 GENERIC = frozenset(
-    "lin norm conv proj out layer emb mlp attn self block w b stage group net features main "
-    "encoder body backbone transformer embeddings".split()
+    [
+        "lin",
+        "norm",
+        "conv",
+        "proj",
+        "out",
+        "layer",
+        "emb",
+        "mlp",
+        "attn",
+        "self",
+        "block",
+        "w",
+        "b",
+        "stage",
+        "group",
+        "net",
+        "features",
+        "main",
+        "encoder",
+        "body",
+        "backbone",
+        "transformer",
+        "embeddings",
+    ]
 )
 _AUTO = re.compile(r"([A-Z][A-Za-z0-9]*?)_(\d+)$")
 _LISTED = re.compile(r"(\w*?(?:layer|block|stage|group|unit|h|to_out|net|[a-rt-z]s))_(\d+)$")

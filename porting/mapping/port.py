@@ -159,7 +159,9 @@ def _left_over(mapping: Mapping, specs: AnyMapping[str, Any], allowed: bool) -> 
     lines = []
     for key in specs:
         if key not in read and mapping.unused.get(key, NO_PLACE) == NO_PLACE:
-            lines.append(f"{key} has {NO_PLACE}; leave it out with an [[ignore]] row, or allow_unused")
+            lines.append(
+                f"{key} has {NO_PLACE}; leave it out with an [[ignore]] row, or allow_unused"
+            )
     return lines
 
 
@@ -185,12 +187,14 @@ def _cast(
     try:
         common = None if isinstance(dtype, str) and dtype == "target" else np.dtype(dtype)
     except TypeError:
-        raise ArgumentError(f'dtype = {dtype!r} is no dtype. Pass one, or "target", or None.') from None
+        raise ArgumentError(
+            f'dtype = {dtype!r} is no dtype. Pass one, or "target", or None.'
+        ) from None
     counts: Counter[tuple[str, str, bool]] = Counter()
     made = {}
     for path, array in flat.items():
         wanted = np.dtype(goal[path].dtype) if common is None else common
-        keep = wanted == array.dtype or common is not None and array.dtype.kind in "iub"
+        keep = wanted == array.dtype or (common is not None and array.dtype.kind in "iub")
         made[path] = array if keep else array.astype(wanted)
         if not keep:
             counts[str(array.dtype), str(wanted), wanted.itemsize < array.dtype.itemsize] += 1
@@ -283,7 +287,9 @@ def unport_checkpoint(
             row = np.arange(specs[key].shape[-1], dtype=specs[key].dtype)
             made[key] = np.broadcast_to(row, specs[key].shape).copy()
     return {
-        key: np.asarray(made[key], dtype=specs[key].dtype, order="C") for key in specs if key in made
+        key: np.asarray(made[key], dtype=specs[key].dtype, order="C")
+        for key in specs
+        if key in made
     }
 
 
@@ -296,9 +302,10 @@ def _check_shared(
     for path, leaf in mapping.leaves.items():
         if leaf.join.loses or all(readers[key] == 1 for key in leaf.sources):
             continue
-        if np.asarray(flat[path]).tobytes() != np.ascontiguousarray(
-            leaf.apply(made).astype(flat[path].dtype)
-        ).tobytes():
+        if (
+            np.asarray(flat[path]).tobytes()
+            != np.ascontiguousarray(leaf.apply(made).astype(flat[path].dtype)).tobytes()
+        ):
             apart.append(f"{path} differs from another leaf of {', '.join(leaf.sources)}")
     if apart:
         raise CoverageError(

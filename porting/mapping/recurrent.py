@@ -26,11 +26,11 @@ BIASES = {
 
 def unroll(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
     """The source with its recurrent layers as cells of gates, where the target has cells."""
-    names = {t.path[-1] for t in targets}
+    names = {name for t in targets for name in t.path[-1:]}
     made: list[Unit] = []
     cells: dict[tuple, dict[str, Unit]] = defaultdict(dict)
     for unit in sources:
-        match = _KEY.fullmatch(unit.path[-1]) if unit.bare else None
+        match = _KEY.fullmatch(unit.path[-1]) if unit.bare and unit.path else None
         if match:
             cells[unit.path[:-1], match[3] or "", bool(match[4])][match[1] + match[2]] = unit
         else:

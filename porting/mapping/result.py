@@ -49,9 +49,7 @@ class MappedLeaf(Leaf):
 
     def chosen(self, leaf: Leaf) -> MappedLeaf:
         """This leaf, read as a person chose."""
-        return MappedLeaf(
-            self.path, leaf.sources, leaf.rule, leaf.join, True, "chosen by a person"
-        )
+        return MappedLeaf(self.path, leaf.sources, leaf.rule, leaf.join, True, "chosen by a person")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping as AnyMapping
+from collections.abc import Callable, Iterable
+from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ class Row:
                 continue
             joined = [key]
             for other in others:
-                same = [k for k in found if (m := other.fullmatch(k)) and m.groups() == match.groups()]
+                same = [
+                    k for k in found if (m := other.fullmatch(k)) and m.groups() == match.groups()
+                ]
                 joined += same[:1]
             if len(joined) == len(self.source):
                 yield match.expand(self.path), tuple(joined)
@@ -141,7 +144,9 @@ def _text(sources: tuple[str, ...]) -> str:
     return "[" + ", ".join(_quoted(s) for s in sources) + "]"
 
 
-def parse_rules(rules: str | Path | AnyMapping[str, Any]) -> tuple[list[Row], list[tuple[str, str]]]:
+def parse_rules(
+    rules: str | Path | AnyMapping[str, Any],
+) -> tuple[list[Row], list[tuple[str, str]]]:
     """The rows and the ignored patterns of a rules file, its text, or its table.
 
     Raises:
@@ -156,18 +161,23 @@ def parse_rules(rules: str | Path | AnyMapping[str, Any]) -> tuple[list[Row], li
         raise RuleError(
             f"The rules hold {', '.join(unknown)}. A rules file has rows [[leaf]] and [[ignore]]."
         )
+    for kind in table:
+        if not isinstance(table[kind], list):
+            raise RuleError(f"`{kind}` is not a list of rows. Write [[{kind}]] above each row.")
     rows = [_read_row(i, row) for i, row in enumerate(table.get("leaf", []), 1)]
     ignored = []
     for i, row in enumerate(table.get("ignore", []), 1):
         if not isinstance(row, AnyMapping) or not isinstance(row.get("source"), str):
-            raise RuleError(f"[[ignore]] row {i} has no `source`, the pattern of what to leave out.")
+            raise RuleError(
+                f"[[ignore]] row {i} has no `source`, the pattern of what to leave out."
+            )
         _checked(row["source"], f"[[ignore]] row {i}")
         ignored.append((row["source"], str(row.get("reason", "left out by the rules"))))
     return rows, ignored
 
 
 def _load(rules: str | Path) -> dict[str, Any]:
-    if isinstance(rules, Path) or "\n" not in rules and rules.endswith((".toml", ".json")):
+    if isinstance(rules, Path) or ("\n" not in rules and rules.endswith((".toml", ".json"))):
         try:
             rules = Path(rules).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -269,7 +279,12 @@ def _apply(
 
 
 def _leaf(
-    row: Row, path: str, sources: tuple[str, ...], specs: AnyMapping[str, Any], goal: Any, where: str
+    row: Row,
+    path: str,
+    sources: tuple[str, ...],
+    specs: AnyMapping[str, Any],
+    goal: Any,
+    where: str,
 ) -> MappedLeaf:
     shape = tuple(goal.shape)
     if row.pattern:

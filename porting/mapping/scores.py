@@ -38,7 +38,9 @@ class Scorer:
         score = -TURNED if turned else 0.0
         score += LITERAL * literal(source.path, target.path)
         score += WORDS * self.common_words(source, target)
-        score += STRUCTURE * (overlap(source.chain, target.chain) + (source.inner == target.inner)) / 2
+        score += (
+            STRUCTURE * (overlap(source.chain, target.chain) + (source.inner == target.inner)) / 2
+        )
         score += ROLE * (source.role == target.role != "")
         if contradict(source, target):
             score -= CLASH

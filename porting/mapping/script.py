@@ -111,7 +111,9 @@ def leaf_code(leaf: MappedLeaf, shapes: AnyMapping[str, tuple[int, ...]]) -> str
     """
     name, _, dim = leaf.join.name.partition(":")
     if name == "weight_norm":
-        axes = tuple(a for a in range(len(shapes[leaf.sources[1]])) if dim == "None" or a != int(dim))
+        axes = tuple(
+            a for a in range(len(shapes[leaf.sources[1]])) if dim == "None" or a != int(dim)
+        )
         start = f"(w[1] * (w[0] / np.sqrt(np.square(w[1]).sum({axes}, keepdims=True))))"
     else:
         start = _JOINS[name]

@@ -54,16 +54,22 @@ def _namesake(
 
 
 def _last_one(
-    target: Unit, leaf: Part, sources: list[Unit], read: set[str], targets: list[Unit],
+    target: Unit,
+    leaf: Part,
+    sources: list[Unit],
+    read: set[str],
+    targets: list[Unit],
     found: AnyMapping[str, MappedLeaf],
 ) -> MappedLeaf | None:
     """A bias whose layer's weight is tied away: the only unread bias for the only open one."""
     unread = [
-        (u, p) for u in sources
+        (u, p)
+        for u in sources
         if (p := u.parts.get("b")) and p.sources[0] not in read and p.shape == leaf.shape
     ]
     places = [
-        t for t in targets
+        t
+        for t in targets
         if (p := t.parts.get("b")) and p.sources[0] not in found and p.shape == leaf.shape
     ]
     if len(unread) != 1 or len(places) != 1:
@@ -71,8 +77,14 @@ def _last_one(
     unit, part = unread[0]
     rule = rule_of(candidates(part, leaf, target.role)[0], part.pick)
     sure = target.auto or bool(unit.role and unit.role == target.role)
-    return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, sure,
-                      f"{unit} is the only bias left of its size.")
+    return MappedLeaf(
+        leaf.sources[0],
+        part.sources,
+        rule,
+        part.join,
+        sure,
+        f"{unit} is the only bias left of its size.",
+    )
 
 
 def _tied(
@@ -101,14 +113,10 @@ def _tied(
 
 def _fills_a_table(unit: Unit, found: AnyMapping[str, MappedLeaf]) -> bool:
     keys = unit.parts["w"].sources
-    return any(
-        leaf.sources == keys and path.endswith("/embedding") for path, leaf in found.items()
-    )
+    return any(leaf.sources == keys and path.endswith("/embedding") for path, leaf in found.items())
 
 
-def unused_keys(
-    specs: AnyMapping[str, Any], found: AnyMapping[str, MappedLeaf]
-) -> dict[str, str]:
+def unused_keys(specs: AnyMapping[str, Any], found: AnyMapping[str, MappedLeaf]) -> dict[str, str]:
     """Source keys that no leaf reads, each with the reason."""
     read = {key for leaf in found.values() for key in leaf.sources}
     return {key: _why(key, specs, read) for key in specs if key not in read}
@@ -135,6 +143,10 @@ def _twin(key: str, shape: tuple[int, ...], specs: AnyMapping[str, Any], read: s
         owner = role(components(other)[:-1])
         if name == "weight" and len(shape) == 2 and owner in ("tok", "head"):
             return other
-        if name == "bias" and other.endswith("bias") and components(other)[:-1] == tuple(module[:-1]):
+        if (
+            name == "bias"
+            and other.endswith("bias")
+            and components(other)[:-1] == tuple(module[:-1])
+        ):
             return other
     return ""

@@ -128,7 +128,11 @@ class Unit:
     def role(self) -> str:
         """The role that its name gives it, where its leaves allow that."""
         named, weight = role(self.path), self.parts.get("w")
-        if named == "tok" and weight is not None and (weight.name == "kernel" or len(weight.shape) > 3):
+        if (
+            named == "tok"
+            and weight is not None
+            and (weight.name == "kernel" or len(weight.shape) > 3)
+        ):
             return ""
         return named
 
@@ -267,7 +271,7 @@ def _in_blocks(paths: list[tuple[str, ...]]) -> bool:
                     return False
                 last[prefix[:-1]] = int(prefix[-1])
         shared = next(
-            (i for i, (a, b) in enumerate(zip(previous, path)) if a != b),
+            (i for i, (a, b) in enumerate(zip(previous, path, strict=False)) if a != b),
             min(len(previous), len(path)),
         )
         closed |= {previous[:depth] for depth in range(shared + 1, len(previous))}

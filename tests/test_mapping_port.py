@@ -1,0 +1,242 @@
+"""Porting by a mapping, back again, the rules file and the script."""
+
+import runpy
+import time
+
+import numpy as np
+import pytest
+
+from porting.errors import ArgumentError, CoverageError, RuleError
+from porting.mapping import Mapping, infer_mapping, port_checkpoint, unport_checkpoint
+from porting.tree import flatten
+
+
+def model(layers=3):
+    """A small BERT-like source, its target, and the leaves that are right."""
+    rng = np.random.default_rng(0)
+    source, want = {}, {}
+
+    def put(key, path, shape, turn=False):
+        source[key] = rng.normal(size=shape).astype(np.float32)
+        want[path] = source[key].T if turn else source[key]
+
+    put("embeddings.word_embeddings.weight", "params/embeddings/word_embeddings/embedding", (11, 6))
+    for i in range(layers):
+        ours, theirs = f"params/encoder/layer_{i}", f"encoder.layer.{i}"
+        for name in ("query", "key", "value"):
+            put(
+                f"{theirs}.attention.self.{name}.weight",
+                f"{ours}/attention/self/{name}/kernel",
+                (6, 6),
+                True,
+            )
+            put(f"{theirs}.attention.self.{name}.bias", f"{ours}/attention/self/{name}/bias", (6,))
+        put(f"{theirs}.output.dense.weight", f"{ours}/output/dense/kernel", (6, 13), True)
+        put(f"{theirs}.output.LayerNorm.weight", f"{ours}/output/LayerNorm/scale", (6,))
+    target = {path: np.zeros(a.shape, np.float32) for path, a in want.items()}
+    return source, target, want
+
+
+def test_every_leaf_is_filled_with_a_view():
+    source, target, want = model()
+    variables, report = port_checkpoint(source, target)
+    flat = flatten(variables)
+    assert flat.keys() == want.keys()
+    assert all(np.array_equal(flat[p], want[p]) for p in want)
+    assert all(any(np.shares_memory(a, s) for s in source.values()) for a in flat.values())
+    assert report.leaves == len(want)
+    assert report.keys == len(source)
+    assert not report.unsure
+    assert report.nbytes == sum(a.nbytes for a in source.values())
+    assert report.rules == {"a -> a": 12, "o i -> i o": 12, "a b -> a b": 1}
+
+
+def test_there_and_back_is_bit_equal():
+    source, target, _ = model()
+    source["bn.num_batches_tracked"] = np.array(0)
+    source["embeddings.position_ids"] = np.arange(5)[None]
+    variables, report = port_checkpoint(source, target)
+    back = unport_checkpoint(variables, source, report.mapping)
+    assert list(back) == list(source)
+    for key, array in source.items():
+        assert back[key].dtype == array.dtype and back[key].tobytes() == array.tobytes(), key
+
+
+def test_a_tie_is_kept_and_one_that_came_apart_is_refused():
+    table = np.arange(55.0).reshape(11, 5)
+    source = {"embed_tokens.weight": table, "lm_head.weight": table.copy()}
+    target = {"embed_tokens": {"embedding": np.zeros((11, 5))}}
+    variables, report = port_checkpoint(source, target)
+    assert unport_checkpoint(variables, source, report.mapping).keys() == source.keys()
+    both = {**target, "lm_head": {"kernel": np.zeros((5, 11))}}
+    variables, report = port_checkpoint({"embed_tokens.weight": table}, both)
+    assert np.shares_memory(variables["lm_head"]["kernel"], variables["embed_tokens"]["embedding"])
+    variables["lm_head"]["kernel"] = variables["lm_head"]["kernel"] + 1
+    with pytest.raises(CoverageError, match="have come apart"):
+        unport_checkpoint(variables, {"embed_tokens.weight": table}, report.mapping)
+    source["lm_head.weight"][0, 0] = 7
+    with pytest.raises(CoverageError, match="lm_head.weight was taken for another name of"):
+        port_checkpoint(source, target)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    source, target, _ = model()
+    for i in range(3):
+        del source[f"encoder.layer.{i}.output.LayerNorm.weight"]
+    source["head.weight"] = np.zeros((3, 2), np.float32)
+    with pytest.raises(CoverageError) as error:
+        port_checkpoint(source, target)
+    assert str(error.value) == (
+        "The checkpoint does not fill the target, in 4 places:\n"
+        "head.weight has no place in the target; leave it out with an [[ignore]] row, or allow_unused\n"
+        "params/encoder/layer_{0,1,2}/output/LayerNorm/scale is open: nothing in the source fits "
+        "its name and shape"
+    )
+    source, target, _ = model()
+    source["head.weight"] = np.zeros((3, 2), np.float32)
+    _, report = port_checkpoint(source, target, allow_unused=True)
+    assert report.unused == {"head.weight": "no place in the target"}
+    rules = "[[ignore]]\nsource = 'head\\..*'\nreason = 'no head here'\n"
+    mapping = infer_mapping(source, target, rules=rules)
+    assert port_checkpoint(source, target, mapping)[1].unused == {"head.weight": "no head here"}
+
+
+def test_an_unsure_leaf_is_filled_and_reported():
+    source = {"b.weight": np.ones((5, 5)), "a.weight": np.zeros((5, 5))}
+    source = dict(sorted(source.items()))
+    target = {f"Dense_{i}": {"kernel": np.zeros((5, 5))} for i in range(2)}
+    _, report = port_checkpoint(source, target)
+    assert len(report.unsure) == 2
+    assert "UNSURE Dense_0/kernel <- a.weight" in str(report)
+
+
+def test_dtypes_are_kept_unless_asked():
+    source = {"fc.weight": np.ones((5, 3), np.float64)}
+    target = {"fc": {"kernel": np.zeros((3, 5), np.float16)}}
+    assert port_checkpoint(source, target)[0]["fc"]["kernel"].dtype == np.float64
+    variables, report = port_checkpoint(source, target, dtype="target")
+    assert variables["fc"]["kernel"].dtype == np.float16
+    assert report.casts == ("1 leaf cast from float64 to float16, which rounds",)
+    with pytest.raises(ArgumentError, match="is no dtype"):
+        port_checkpoint(source, target, dtype="pink")
+
+
+def test_an_nnx_target_gets_what_nnx_takes():
+    from flax import nnx
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.List([nnx.Linear(5, 5, rngs=rngs) for _ in range(2)])
+
+    module = Model(nnx.Rngs(0))
+    source = {f"layers.{i}.{leaf}": np.full(shape, i, np.float32)
+              for i in range(2) for leaf, shape in (("weight", (5, 5)), ("bias", (5,)))}  # fmt: skip
+    variables, report = port_checkpoint(source, module)
+    assert list(variables["layers"]) == [0, 1]
+    nnx.update(module, variables)
+    assert float(module.layers[1].kernel[...].sum()) == 25.0
+    back = unport_checkpoint(nnx.state(module), source, report.mapping)
+    assert all(np.array_equal(back[key], source[key]) for key in source)
+
+
+def test_rules_are_read_back_as_the_same_mapping():
+    source, target, _ = model(layers=12)
+    mapping = infer_mapping(source, target)
+    text = mapping.to_rules()
+    assert text.count("[[leaf]]") == 9
+    assert Mapping.from_rules(text, source, target) == mapping
+    assert infer_mapping(source, target, rules=text) == mapping
+
+
+def test_rules_file_as_toml_and_json(tmp_path):
+    source, target = {"a.weight": np.zeros((5, 5))}, {"b": {"kernel": np.zeros((5, 5))}}
+    toml = tmp_path / "rules.toml"
+    toml.write_text("[[leaf]]\nsource = 'a\\.weight'\npath = 'b/kernel'\npattern = 'i o -> i o'\n")
+    by_toml = Mapping.from_rules(str(toml), source, target)
+    assert str(by_toml.leaves["b/kernel"].rule) == "i o -> i o"
+    json = '{"leaf": [{"source": "a.weight", "path": "b/kernel", "pattern": "i o -> i o"}]}'
+    assert Mapping.from_rules(json, source, target) == by_toml
+    open_pattern = "[[leaf]]\nsource = 'a.weight'\npath = 'b/kernel'\n"
+    assert (
+        str(Mapping.from_rules(open_pattern, source, target).leaves["b/kernel"].rule)
+        == "o i -> i o"
+    )
+
+
+def test_a_rule_overrules_and_the_rest_is_inferred():
+    source = {"b.weight": np.ones((5, 5)), "a.weight": np.zeros((5, 5))}
+    source = dict(sorted(source.items()))
+    target = {f"Dense_{i}": {"kernel": np.zeros((5, 5))} for i in range(2)}
+    rules = "[[leaf]]\nsource = 'b.weight'\npath = 'Dense_0/kernel'\n"
+    mapping = infer_mapping(source, target, rules=rules)
+    assert mapping.leaves["Dense_0/kernel"].sources == ("b.weight",)
+    assert mapping.leaves["Dense_1/kernel"].sources == ("a.weight",)
+    assert not mapping.unsure
+
+
+def test_a_question_survives_the_file_until_it_is_answered():
+    source = {"a.weight": np.zeros((5, 5)), "b.weight": np.ones((5, 5))}
+    target = {f"Dense_{i}": {"kernel": np.zeros((5, 5))} for i in range(2)}
+    mapping = infer_mapping(source, target)
+    text = mapping.to_rules()
+    assert text.count("sure = false") == 2
+    assert Mapping.from_rules(text, source, target) == mapping
+    answered = "\n".join(line for line in text.splitlines() if not line.startswith(("sure", "why")))
+    assert not Mapping.from_rules(answered, source, target).unsure
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ("[[leaf]]\npath = 'x'\n", "needs `source`"),
+        ("[[leaf]]\nsource = '('\npath = 'x'\n", "is no regular expression"),
+        ("[[leaf]]\nsource = 'q'\npath = 'fc/kernel'\n", "names nothing"),
+        ("[[leaf]]\nsource = 'fc.weight'\npath = 'fc/\\9'\n", "does not fit"),
+        ("[[leaf]]\nsource = 'fc.weight'\npath = 'fc/kernel'\njoin = 'mix'\n", "no join 'mix'"),
+        ("[[leaf]]\nsource = 'fc.weight'\npath = 'fc/kernel'\npattern = 'a'\n", "no '->'"),
+        ("[[leaf]]\nsource = 'fc.weight'\npath = 'fc/kernel'\nrule = 'a'\n", "has rule"),
+        ("[[leaves]]\nsource = 'fc.weight'\n", "rows \\[\\[leaf\\]\\] and"),
+        ("[[ignore]]\nreason = 'x'\n", "has no `source`"),
+        ("[[leaf\n", "neither TOML nor JSON"),
+        ('{"leaf": [1]}', "needs `source`"),
+        ('{"leaf": 3}', "is not a list"),
+        ("nowhere.toml", "cannot be read"),
+    ],
+)
+def test_a_rules_file_that_is_wrong_says_how(rules, message):
+    with pytest.raises(RuleError, match=message):
+        infer_mapping(
+            {"fc.weight": np.zeros((5, 3))}, {"fc": {"kernel": np.zeros((3, 5))}}, rules=rules
+        )
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_the_script_runs_alone_and_makes_the_same_leaves(kind, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    source, target, want = model(layers=2)
+    packed = np.arange(3 * 6 * 6, dtype=np.float32).reshape(18, 6)
+    source["head.qkv.weight"] = packed
+    for i, name in enumerate("qkv"):
+        want[f"params/head/{name}/kernel"] = packed[i * 6 : i * 6 + 6].T.reshape(6, 2, 3)
+        target[f"params/head/{name}/kernel"] = np.zeros((6, 2, 3), np.float32)
+    safetensors.save_file(source, tmp_path / "model.safetensors")
+    _, report = port_checkpoint(source, target)
+    file = tmp_path / "port.py"
+    file.write_text(report.code(kind, str(tmp_path / "model.safetensors")))
+    assert "porting" not in file.read_text().lower().replace("portlens", "")
+    made = runpy.run_path(str(file), run_name="__main__")["variables"]
+    flat = flatten({str(k): v for k, v in made.items()})
+    assert flat.keys() == want.keys()
+    assert all(np.array_equal(flat[p], want[p]) for p in want)
+    with pytest.raises(ArgumentError, match='"linen" or for "nnx"'):
+        report.code("torch")
+
+
+def test_a_large_port_only_makes_views():
+    big = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (4096, 4096), (0, 0))
+    source = {f"layers.{i}.weight": big for i in range(64)}
+    target = {f"layers/{i}/kernel": big for i in range(64)}
+    start = time.perf_counter()
+    variables, _ = port_checkpoint(source, target)
+    assert variables["layers"]["7"]["kernel"].base is not None
+    assert time.perf_counter() - start < 30  # 4 GiB of weights were not copied
