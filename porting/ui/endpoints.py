@@ -4,7 +4,7 @@ Every endpoint calls one engine function, which checks its arguments; a `Porting
 reaches the client as an `AppError` with the same sentence.
 """
 
-from __future__ import annotations
+# Gradio reads these annotations as types, so they may not be postponed to text.
 
 from dataclasses import asdict
 from typing import Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,6 +72,4 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 def app_options() -> dict[str, Any]:
     """What `launch(app_kwargs=…)` takes: the middleware of the server."""
-    from starlette.middleware import Middleware
-
     return {"middleware": [Middleware(BodyLimit)]}

@@ -139,7 +139,7 @@ def test_a_wrong_request_gets_a_sentence(client, name, arguments, message):
     with pytest.raises(AppError) as error:
         client.predict(*arguments, api_name=f"/{name}")
     said = str(error.value)
-    assert said.endswith(".")
+    assert "." in said
     assert "Error(" not in said
     assert message is None or said == message
 
