@@ -1,5 +1,7 @@
 """Tiny Flax models beside recorded PyTorch ones: clean, with one fault, with two."""
 
+import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from porting.trace import compare_traces, load_trace, record_linen
+from porting.trace import compare_traces, explain, load_trace, record_linen
 
 GOLDEN = Path(__file__).parent / "golden" / "trace"
 
@@ -161,6 +163,7 @@ def ported(trace, module, x):
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
+@functools.cache
 def record(name, *faults, change=None, double=True):
     """The golden trace and the trace of a Linen twin with these faults."""
     trace = load_trace(GOLDEN / f"{name}.safetensors")
@@ -172,6 +175,12 @@ def record(name, *faults, change=None, double=True):
     if change:
         variables = change(variables)
     return trace, record_linen(model(faults or model.faults), variables, x, double=double)
+
+
+@functools.cache
+def compared(name, *faults, change=None):
+    """The comparison of such a recording, replayed."""
+    return compare_traces(*record(name, *faults, change=change))
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -207,7 +216,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("name", "faults", "stage", "slot"), FAULTS)
 def test_one_fault_is_found_where_it_is(name, faults, stage, slot):
-    result = compare_traces(*record(name, *faults))
+    result = compared(name, *faults)
     assert [row.stage for row in result.parting] == [stage], result.report()
     assert result.first.sites[0].slot == slot
     assert result.row("(model)").status in ("inherited", "parts")
@@ -224,20 +233,20 @@ TWO = [
 
 @pytest.mark.parametrize(("name", "faults", "stages"), TWO)
 def test_two_faults_are_both_found(name, faults, stages):
-    result = compare_traces(*record(name, *faults))
+    result = compared(name, *faults)
     assert {row.stage for row in result.parting} == stages, result.report()
 
 
 @pytest.mark.parametrize(("name", "faults", "stage", "slot"), FAULTS)
-def test_files_alone_show_the_first_fault(name, faults, stage, slot, tmp_path):
+def test_files_alone_show_the_first_fault(name, faults, stage, slot):
     reference, candidate = record(name, *faults)
-    candidate.save(tmp_path / "candidate.safetensors")
-    result = compare_traces(reference, load_trace(tmp_path / "candidate.safetensors"))
+    result = compare_traces(reference, dataclasses.replace(candidate, replay=None))
     assert not result.replayed
     assert result.first.stage == stage, result.report()
     assert {row.stage for row in result.parting} == {stage}, result.report()
 
 
+@functools.cache
 def broken(path, change):
     """A change of one leaf of the variables."""
 
@@ -261,7 +270,85 @@ WEIGHTS = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class LeafVerdict:
+    status: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """Stands for a diagnosis of leaves: all right but those given."""
+
+    leaves: dict
+
+
+def diagnosed(result, **wrong):
+    paths = dict.fromkeys(result.candidate.leaves, LeafVerdict("ok"))
+    return Diagnosis(paths | {path: LeafVerdict(status) for path, status in wrong.items()})
+
+
+NAMED = {
+    "same padding": (("the padding",), "1 on each side"),
+    "train mode": (("training mode",), "statistics running"),
+    "no scale": (("the scale of the scores",), "scale 1/√d"),
+    "mask polarity": (("the mask",), "mask causal"),
+    "no mask": (("the mask",), "mask causal"),
+    "tanh gelu": (("the activation",), "GELU (erf)"),
+    "epsilon": (("epsilon",), "epsilon 1e-05"),
+    "no residual": (("a missing residual",), "its own input + layers_0/attn"),
+    "post-norm": (("the order of the layers",), "layers_1/norm1"),
+    "positions": (("the ids",), "positions from 0"),
+    "rope base": (("the rotary base",), "base 500000.0"),
+    "interleaved": (("the rotary layout",), "rotary half-split"),
+    "tile": (("the spread of the key heads",), "groups repeat"),
+    "only itself": (("the mask",), "mask causal"),
+    "gate and up": (
+        ("the gate, exchanged with what it is multiplied by",),
+        "SiLU of mlp/gate_proj × mlp/up_proj",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "faults", "stage", "slot"), FAULTS)
+def test_a_code_fault_is_named_and_what_restores_parity(name, faults, stage, slot):
+    result = compared(name, *faults)
+    fault = next(f for part in faults for f in ([part] if isinstance(part, str) else part))
+    titles, restores = NAMED[fault]
+    for said in (explain(result), explain(result, diagnosed(result))):
+        assert said.verdict == "code", said.report()
+        assert said.causes[0].faults == titles, said.report()
+        assert any(restores in text for text in said.causes[0].restores), said.report()
+        assert stage in said.report()
+
+
+@pytest.mark.parametrize(("name", "path", "change", "stage"), WEIGHTS)
+def test_a_wrong_leaf_is_no_code_fault(name, path, change, stage):
+    result = compared(name, change=broken(path, change))
+    assert explain(result).verdict == "weight"
+    said = explain(result, diagnosed(result, **{f"params/{path}": "wrong_layout"}))
+    assert said.verdict == "weight"
+    assert f"params/{path} is wrong layout" in said.report()
+
+
+def test_a_leaf_and_a_line_of_code_are_told_apart():
+    change = broken("layers_1/attn/key/bias", WEIGHTS[1][2])
+    result = compared("encoder", ("tanh gelu",), (), change=change)
+    said = explain(result, diagnosed(result, **{"params/layers_1/attn/key/bias": "wrong_layout"}))
+    assert said.verdict == "weight and code"
+    assert [(c.stage, c.verdict) for c in said.causes] == [
+        ("layers_0/mlp", "code"),
+        ("layers_1/attn/key", "weight"),
+    ]
+
+
+def test_a_clean_port_needs_no_explanation():
+    result = compared("encoder", (), ())
+    said = explain(result, diagnosed(result))
+    assert (said.verdict, said.causes) == ("same", ())
+    assert said.report() == "The port computes what its reference computes."
+
+
 @pytest.mark.parametrize(("name", "path", "change", "stage"), WEIGHTS)
 def test_a_wrong_leaf_parts_at_its_own_layer(name, path, change, stage):
-    result = compare_traces(*record(name, change=broken(path, change)))
+    result = compared(name, change=broken(path, change))
     assert [row.stage for row in result.parting] == [stage], result.report()

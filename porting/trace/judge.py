@@ -109,16 +109,16 @@ def _replayed(
     """
     assert candidate.replay is not None
     known = {p: m for p, m in matches.items() if _same_family(m)}
-    shown = candidate.replay({p: _forced(m, inputs=False) for p, m in known.items()})
+    shown = candidate.replay({p: _only_outputs(_forced(m)) for p, m in known.items()})
     matches = _matches(reference, candidate, shown, mapping)
-    shown = candidate.replay({p: _forced(m, inputs=False) for p, m in matches.items()})
+    shown = candidate.replay({p: _only_outputs(_forced(m)) for p, m in matches.items()})
     for path, match in matches.items():
         stage = shown.stage(path)
         first = any(a.by == "kind" for _, a in match.inputs.values())
         flattened = _flattened(reference, match.wanted)
         inputs = align_inputs(match.wanted.inputs, stage.inputs, first, flattened)
         matches[path] = dataclasses.replace(match, inputs=inputs)
-    return matches, candidate.replay({p: _forced(m, inputs=True) for p, m in matches.items()})
+    return matches, candidate.replay({p: _forced(m) for p, m in matches.items()})
 
 
 def _flattened(reference: Trace, wanted: Stage) -> tuple[tuple[int, ...], ...]:
@@ -136,14 +136,20 @@ def _same_family(match: Match) -> bool:
     return bool(family(match.mine.kind)) and family(match.mine.kind) == family(match.wanted.kind)
 
 
-def _forced(match: Match, inputs: bool) -> Stage:
+def _only_outputs(stage: Stage) -> Stage:
+    """Enough to find pairs and axes by: no inputs, float32."""
+    return dataclasses.replace(stage, inputs={}, inputs64={}, outputs64={})
+
+
+def _forced(match: Match) -> Stage:
     """The reference's arrays under the candidate's names, in its axes."""
     wanted, name = match.wanted, next(iter(match.mine.outputs))
     first = next(iter(wanted.outputs))
-    given = match.inputs if inputs else {}
 
     def turned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {n: a.apply(arrays[other]) for n, (other, a) in given.items() if other in arrays}
+        return {
+            n: a.apply(arrays[other]) for n, (other, a) in match.inputs.items() if other in arrays
+        }
 
     wide = {name: match.output.apply(wanted.outputs64[first])} if wanted.outputs64 else {}
     return dataclasses.replace(
