@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from porting.diagnose.evidence import Evidence
-from porting.diagnose.findings import Finding, findings
+from porting.diagnose.findings import Finding, findings, unused_finding
 from porting.diagnose.fixes import fix_line, right_array
 from porting.diagnose.judge import judge
-from porting.diagnose.names import predicted_path
+from porting.diagnose.names import odd_paths, predicted_path
 from porting.diagnose.relations import relate
 from porting.diagnose.style import renumbered, restyled
 from porting.diagnose.unsure import conventional, settle
@@ -62,9 +62,6 @@ class Diagnosis:
                 lines.append(f"   and {number_of(len(finding.leaves) - SHOWN, 'more leaf')}")
             if finding.fix:
                 lines.append(f"   fix for {finding.leaves[0]}: {finding.fix}")
-        left = [key for key, why in self.unused.items() if not why]
-        if left:
-            lines += ["", f"No leaf holds {', '.join(left[:SHOWN])}{' …' * (len(left) > SHOWN)}."]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, object]:
@@ -130,11 +127,25 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
         for path, leaf in tree.items()
     }
     verdicts = settle(verdicts, tree, rows, evidence)
+    verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
-    return Diagnosis(verdicts, findings(verdicts, shapes), unused)
+    found = findings(verdicts, shapes) + unused_finding(unused)
+    return Diagnosis(verdicts, found, unused)
+
+
+def _oddly_named(
+    verdicts: dict[str, LeafVerdict], rows: Mapping[str, Leaf]
+) -> dict[str, LeafVerdict]:
+    """Right leaves whose path is unlike that of the same leaf in the other layers."""
+    out = dict(verdicts)
+    for path, better in odd_paths(rows).items():
+        if out[path].status == "ok" and better not in out:
+            note = f"It holds {out[path].source}; its likes in other layers are named {better}."
+            out[path] = replace(out[path], kind="renamed", note=note)
+    return out
 
 
 def _held(verdicts: Mapping[str, LeafVerdict]) -> set[str]:
@@ -175,7 +186,7 @@ def _missing_verdict(
     path: str, row: Leaf, evidence: Evidence, verdicts: Mapping[str, LeafVerdict]
 ) -> LeafVerdict:
     key = ", ".join(row.sources)
-    found = [v.path for v in verdicts.values() if v.source == key and v.expected_source != key]
+    found = [v.path for v in verdicts.values() if v.holds == path and v.kind == "renamed"]
     note = f"{key} is under {found[0]}." if found else f"{key} is in no leaf."
     known = all(k in evidence.shapes for k in row.sources)
     dtype = evidence.array(row.sources[0]).dtype if known else np.dtype("float32")

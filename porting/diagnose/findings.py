@@ -282,8 +282,21 @@ _TITLES = {
 
 
 def _renamed(verdicts: Mapping[str, LeafVerdict]) -> list[Finding]:
-    """Leaves that hold what they should under a name unlike that of their siblings."""
-    moved = [v for v in verdicts.values() if v.kind == "renamed"]
-    return [
-        Finding(f"{v.path}: {v.note}", "warning", v.status, "renamed", (v.path,)) for v in moved
-    ]
+    """Leaves that hold what they should under a name that is not theirs."""
+    moved = [v for v in verdicts.values() if v.kind == "renamed" and v.status == "ok"]
+    if not moved:
+        return []
+    paths = tuple(v.path for v in moved)
+    title = f"{places(paths)}: right values under another name."
+    return [Finding(title, "warning", "ok", "renamed", paths)]
+
+
+def unused_finding(unused: Mapping[str, str]) -> tuple[Finding, ...]:
+    """The source keys that nothing holds and nothing excuses, as one finding without leaves."""
+    left = [key for key, why in unused.items() if not why]
+    if not left:
+        return ()
+    title = (
+        f"No leaf holds {places(left)}: the target may have no place for it, or a leaf is missing."
+    )
+    return (Finding(title, "note", "missing", "unused", ()),)

@@ -82,6 +82,34 @@ def predicted_path(
     return found
 
 
+def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
+    """Paths that do not spell their key where the same leaf of other layers does -> how they would.
+
+    >>> from porting.layouts import Rule
+    >>> pairs = {"p/h/0/q/w": "h.0.q.w", "p/h/1/q/w": "h.1.q.w", "p/h/2/qq/w": "h.2.q.w"}
+    >>> odd_paths({p: Leaf(p, (k,), Rule("a -> a")) for p, k in pairs.items()})
+    {'p/h/2/qq/w': 'p/h/2/q/w'}
+    """
+    groups: dict[str, list[Leaf]] = {}
+    for row in rows.values():
+        if len(row.sources) == 1 and numbers(row.sources[0]):
+            groups.setdefault(template(row.sources[0]), []).append(row)
+    odd = {}
+    for group in groups.values():
+        spelled = [r for r in group if _spells(r.path, r.sources[0])]
+        for row in group if spelled else []:
+            if template(row.path) != template(spelled[0].path) and row not in spelled:
+                old, new = numbers(spelled[0].sources[0]), numbers(row.sources[0])
+                odd[row.path] = _renumbered(spelled[0].path, old, new) or ""
+    return {path: better for path, better in odd.items() if better}
+
+
+def _spells(path: str, key: str) -> bool:
+    """Whether the module of a path ends with all words of the module of a key but the first."""
+    words = parent(key).split(".")
+    return parent(path).split("/")[-max(len(words) - 1, 1) :] == words[-max(len(words) - 1, 1) :]
+
+
 def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
     votes: Counter[str] = Counter()
     found: dict[str, Leaf] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def name_layout(
     if held.partial:
         return _name_partial(held, expected, leaf)
     if held.kind == "pieces":
-        return _name_pieces(held, source, expected)
+        return _name_pieces(held, source, expected, leaf)
     if held.kind == "identity":
         return Named(
             "untransposed" if source.ndim < 3 else "axes", "The axes were left as they are."
@@ -147,7 +147,9 @@ def _name_partial(held: Arrangement, expected: np.ndarray, leaf: np.ndarray) -> 
     return Named(kind, f"{foreign} of {len(index)} slices along axis {axis} are not the source's.")
 
 
-def _name_pieces(held: Arrangement, source: np.ndarray, expected: np.ndarray) -> Named:
+def _name_pieces(
+    held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
+) -> Named:
     right = assemble(canonical(source), canonical(expected))
     if right is None or right.partial:
         return Named("permuted", held.note)
@@ -160,7 +162,9 @@ def _name_pieces(held: Arrangement, source: np.ndarray, expected: np.ndarray) ->
         if np.array_equal(np.sort(want), np.sort(have)):
             place = np.empty(source.shape[axis], np.int64)
             place[want] = np.arange(len(want))
-            return name_order(place[have])
+            named = name_order(place[have])
+            flat = axis == source.ndim - 1 > 0 and leaf.ndim == source.ndim
+            return replace(named, kind="flatten") if flat and named.kind == "heads" else named
         if len(have) < len(want):
             return Named("cut", f"Only {short_index(have)} of axis {axis} is there.")
         if len(have) > len(want):

@@ -21,6 +21,12 @@ from porting.leaves import Leaf
 
 Verdicts = dict[str, LeafVerdict]
 
+#: kinds of wrong layout that are right in another model: with unsure names, no accusation
+READINGS = {
+    *("split", "heads", "flatten", "rotary", "blocks", "permuted"),
+    *("transposed", "untransposed", "other_part"),
+}
+
 
 def settle(
     verdicts: Verdicts, tree: Mapping[str, Any], rows: Mapping[str, Leaf], evidence: Evidence
@@ -37,10 +43,9 @@ def settle(
     for path, verdict in verdicts.items():
         row = rows.get(path)
         if row is None:
-            out[path] = _unmapped(verdict, np.asarray(tree[path]), rows, evidence, out)
+            out[path] = _unmapped(verdict, tree, rows, evidence, out)
         elif verdict.status == "wrong_source" and _better_named(verdict):
-            note = f"By its values and its name it is {verdict.source}."
-            out[path] = _accepted(verdict, note)
+            out[path] = _by_name(verdict, np.asarray(tree[path]), rows, evidence)
         elif verdict.wrong and not getattr(row, "confident", True):
             out[path] = _doubted(verdict, np.asarray(tree[path]), row, evidence, out)
     return out
@@ -58,9 +63,19 @@ def _better_named(verdict: LeafVerdict) -> bool:
     """Whether the leaf's path is more like the key that it holds than like its row's key."""
     if verdict.source is None or verdict.expected_source is None:
         return False
-    same_rule = verdict.rule == verdict.expected_rule and ", " not in verdict.source
     held, wanted = (alike(verdict.path, k) for k in (verdict.source, verdict.expected_source))
-    return same_rule and held > wanted
+    return ", " not in verdict.source and held > wanted
+
+
+def _by_name(
+    verdict: LeafVerdict, leaf: np.ndarray, rows: Mapping[str, Leaf], evidence: Evidence
+) -> LeafVerdict:
+    """A leaf whose values and name agree on another source than its row."""
+    note = f"By its values and its name it is {verdict.source}."
+    if verdict.rule == verdict.expected_rule:
+        return _accepted(verdict, note)
+    row = conventional(verdict.path, verdict.source or "", rows, evidence)
+    return verdict if row is None else judge(verdict.path, leaf, row, evidence)
 
 
 def _claimed(key: str, verdicts: Verdicts, but: str) -> bool:
@@ -79,6 +94,9 @@ def _doubted(
         made = evidence.expected(other)
         if made is not None and equal(canonical(made), canonical(leaf)):
             return _other_reading(verdict, other, row, verdicts)
+    if verdict.status == "wrong_layout" and verdict.kind in READINGS:
+        note = f"{verdict.note} The names do not tell which is right: {getattr(row, 'reason', '')}."
+        return replace(verdict, status="ambiguous", note=note, fix="")
     sure_source = all(o.sources == row.sources for o in rivals)
     if verdict.status != "wrong_source" or not verdict.source or sure_source:
         return verdict
@@ -127,14 +145,18 @@ def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Eviden
 
 def _unmapped(
     verdict: LeafVerdict,
-    leaf: np.ndarray,
+    tree: Mapping[str, Any],
     rows: Mapping[str, Leaf],
     evidence: Evidence,
     verdicts: Verdicts,
 ) -> LeafVerdict:
     """A leaf without a row: the source is what it holds, the rule what its name means here."""
+    leaf = np.asarray(tree[verdict.path])
     if verdict.source is None or ", " in verdict.source:
         return verdict
+    home = _misplaced(verdict, leaf, tree, rows, evidence)
+    if home is not None:
+        return home
     key = _likeliest(verdict, evidence)
     if _claimed(key, verdicts, verdict.path):
         note = f"{verdict.note} {key} is in another leaf as well."
@@ -146,6 +168,28 @@ def _unmapped(
     if again.status == "ok":
         return replace(again, note=f"The names do not tell; by its values it is {key}.")
     return again
+
+
+def _misplaced(
+    verdict: LeafVerdict,
+    leaf: np.ndarray,
+    tree: Mapping[str, Any],
+    rows: Mapping[str, Leaf],
+    evidence: Evidence,
+) -> LeafVerdict | None:
+    """A leaf that holds, whole and right, what a leaf that is not there should hold."""
+    for path, row in rows.items():
+        if path in tree or verdict.source not in row.sources:
+            continue
+        made = evidence.expected(row)
+        if made is not None and equal(canonical(made), canonical(leaf)):
+            key = ", ".join(row.sources)
+            note = f"It holds {key} as it should be, under another name: it belongs at {path}."
+            return replace(
+                _accepted(verdict, note), kind="renamed", source=key, expected_source=key,
+                rule=str(row.rule), expected_rule=str(row.rule), holds=path,
+            )  # fmt: skip
+    return None
 
 
 def _likeliest(verdict: LeafVerdict, evidence: Evidence) -> str:
