@@ -151,6 +151,23 @@ def overlapping_npz(count: int = 50) -> bytes:
     return body + directory + end
 
 
+def member_inside_a_member() -> bytes:
+    """A zip file whose second member lies in the bytes of the first: both names are real."""
+    inner = npy(np.zeros(3, np.float32))
+    local = struct.pack(
+        "<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, zlib.crc32(inner), len(inner), len(inner), 5, 0
+    )
+    nested = local + b"b.npy" + inner
+    data = npz([("a.npy", npy(np.frombuffer(nested, np.uint8)))])
+    where, end = data.index(nested), data.rindex(b"PK\5\6")
+    start = data.rindex(b"PK\1\2")
+    sizes = (zlib.crc32(inner), len(inner), len(inner))
+    fields = (20, 20, 0, 0, 0, 0, *sizes, 5, 0, 0, 0, 0, 0, where)
+    directory = data[start:end] + struct.pack("<4s6H3L5H2L", b"PK\1\2", *fields) + b"b.npy"
+    closing = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(directory), start, 0)
+    return data[:start] + directory + closing
+
+
 def msgpack_array(shape: bytes, kind: bytes, data: bytes) -> bytes:
     """Flax's extension for an array; `shape` is msgpack."""
     body = b"\x93" + shape + bytes([0xA0 + len(kind)]) + kind

@@ -420,3 +420,9 @@ def test_a_file_in_the_hub_cache_is_a_link_and_is_read(tmp_path):
     os.symlink(real, tmp_path / "model.bin")
     with open_checkpoint(tmp_path / "model.bin") as checkpoint:
         assert len(checkpoint) == 9
+
+
+def test_the_bomb_with_one_member_is_a_right_file(tmp_path):
+    path = write(tmp_path / "a.npz", make.overlapping_npz(1))
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint["a"].shape == (10_000,)

@@ -156,11 +156,14 @@ HEADERS: dict[str, bytes] = {
 
 _ZEROS = make.npy(np.zeros(20_000_000, np.float32))
 _ARRAY = make.npy(np.arange(6.0))
+_LONG = make.npy(np.arange(3_001.0))
 _DESCR = "{'descr': %s, 'fortran_order': False, 'shape': (%s), }\n"
 
 ARCHIVES: dict[str, bytes] = {
     "zip bomb": make.npz([("a.npy", _ZEROS)], zipfile.ZIP_DEFLATED),
     "overlapping members": make.overlapping_npz(),
+    "overlapping names": make.member_inside_a_member(),
+    "late checksum": make.npz([("a.npy", _LONG)]).replace(_LONG, _LONG[:-1] + b"\1"),
     "a member twice": make.npz([("a.npy", _ARRAY), ("b.npy", _ARRAY)]).replace(b"b.npy", b"a.npy"),
     "an array twice": make.npz([("a.npy", _ARRAY), ("a", _ARRAY)]),
     "objects": make.npy(np.array([print, {}], dtype=object)),
@@ -372,3 +375,10 @@ def test_members_may_not_expand_beyond_what_they_declare(tmp_path):
     with pytest.raises(CheckpointError, match="is damaged"):
         _read_all(path)
     assert zlib.crc32(header)
+
+
+def test_an_overlap_is_refused_as_such(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(CASES["archive: overlapping names"])
+    with pytest.raises(CheckpointError, match=r"'b\.npy' overlaps another"):
+        open_checkpoint(path)

@@ -155,3 +155,9 @@ def test_a_link_inside_an_orbax_directory_is_refused(tmp_path):
     os.symlink("/etc/hostname", tmp_path / "p" / "d" / "chunk")
     with pytest.raises(CheckpointError, match="'chunk' inside it is a link"):
         open_checkpoint(tmp_path / "p", allow_directories=True)
+
+
+def test_every_tensor_of_a_saved_file_is_aligned_and_so_a_view(tmp_path):
+    save_params(tmp_path / "a.safetensors", {"a": np.ones(3, np.int8), "b": np.ones(5)})
+    with open_checkpoint(tmp_path / "a.safetensors") as checkpoint:
+        assert np.shares_memory(checkpoint["b"], checkpoint["b"])

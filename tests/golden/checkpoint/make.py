@@ -73,9 +73,9 @@ def strided() -> dict[str, torch.Tensor]:
         "columns": base[:, 1:6:2],
         "expanded": base[0:1].expand(3, 7),
         "moved": torch.arange(30.0).reshape(2, 3, 5).permute(2, 0, 1),
-        "channels_last": torch.arange(120.0).reshape(2, 3, 4, 5).contiguous(
-            memory_format=torch.channels_last
-        ),
+        "channels_last": torch.arange(120.0)
+        .reshape(2, 3, 4, 5)
+        .contiguous(memory_format=torch.channels_last),
         "tied.a": tied,
         "tied.b": tied,
     }
