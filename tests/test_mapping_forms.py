@@ -61,7 +61,8 @@ def outcome(source, expected, **options):
 
 def all_right(source, expected, backwards=True):
     wrong, unsure, mapping = outcome(source, expected)
-    assert not wrong and not unsure, mapping
+    assert not wrong, mapping
+    assert not unsure, mapping
     variables, _report = port_checkpoint(source, expected, mapping)
     assert all(np.array_equal(a, expected[p]) for p, a in flatten(variables).items())
     if backwards:

@@ -59,7 +59,8 @@ def test_there_and_back_is_bit_equal():
     back = unport_checkpoint(variables, source, report.mapping)
     assert list(back) == list(source)
     for key, array in source.items():
-        assert back[key].dtype == array.dtype and back[key].tobytes() == array.tobytes(), key
+        assert back[key].dtype == array.dtype, key
+        assert back[key].tobytes() == array.tobytes(), key
 
 
 def test_a_tie_is_kept_and_one_that_came_apart_is_refused():
@@ -75,7 +76,7 @@ def test_a_tie_is_kept_and_one_that_came_apart_is_refused():
     with pytest.raises(CoverageError, match="have come apart"):
         unport_checkpoint(variables, {"embed_tokens.weight": table}, report.mapping)
     source["lm_head.weight"][0, 0] = 7
-    with pytest.raises(CoverageError, match="lm_head.weight was taken for another name of"):
+    with pytest.raises(CoverageError, match=r"lm_head\.weight was taken for another name of"):
         port_checkpoint(source, target)
 
 

@@ -27,9 +27,9 @@ class Relations:
             if source is None or target is None or pair.source.is_norm:
                 continue
             found = {c.relation for c in candidates(source, target, pair.target.role)}
-            found = {_packed_relation(source)} if _packed_relation(source) else found
-            if len(found) == 1 and "" not in found:
-                self._known.append((pair.source.path, *found))
+            relation = _packed_relation(source) or (found.pop() if len(found) == 1 else "")
+            if relation:
+                self._known.append((pair.source.path, relation))
 
     def choose(self, pair: Pair, slot: str, fits: list[Layout]) -> tuple[Layout, list[Layout], str]:
         """The layout for one leaf, the other readings, and the doubt that is left."""
@@ -51,7 +51,9 @@ class Relations:
 
     def _nearest(self, path: tuple[str, ...]) -> tuple[set[str], int]:
         """What the nearest modules with an answer say, and how deep they share the path."""
-        best, said, same = -1, set(), set()
+        best = -1
+        said: set[str] = set()
+        same: set[str] = set()
         for other, relation in self._known:
             depth = next(
                 (i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), 0

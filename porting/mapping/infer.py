@@ -12,7 +12,7 @@ from porting.mapping.evidence import Relations, flatten_readings
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
-from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
+from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
 from porting.mapping.scores import contradict, layouts_of, literal, overlap
 from porting.mapping.ties import tie_leaves, unused_keys
 from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units, unused_reason
@@ -49,12 +49,27 @@ def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
     {'params/q/kernel': 'o i -> i o', 'params/q/bias': 'a -> a'}
     """
     specs, ordered = source_specs(source)
-    goal = leaves(target)
+    goal = specs_of(target)
+    aliases = getattr(source, "aliases", {})
     if rules is not None:
         from porting.mapping.rules import overrule
 
-        return overrule(rules, specs, goal, ordered, _infer)
-    return _infer(specs, goal, ordered)
+        return _with_aliases(overrule(rules, specs, goal, ordered, _infer), aliases)
+    return _with_aliases(_infer(specs, goal, ordered), aliases)
+
+
+def _with_aliases(mapping: Mapping, aliases: AnyMapping[str, str]) -> Mapping:
+    """The mapping, where keys that are one tensor in the file excuse each other."""
+    if not aliases:
+        return mapping
+    read = {key for leaf in mapping.leaves.values() for key in leaf.sources}
+    unused = dict(mapping.unused)
+    for key in unused:
+        first = aliases.get(key, key)
+        twins = {first, *(k for k, f in aliases.items() if f == first)} & read
+        if twins:
+            unused[key] = f"tied to {min(twins)}"
+    return Mapping(mapping.leaves, mapping.unmapped, unused)
 
 
 def source_specs(source: Any) -> tuple[dict[str, Any], bool]:

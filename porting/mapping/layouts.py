@@ -160,8 +160,10 @@ def _two_pointers(have: list[int], want: list[int]) -> Layout | None:
     if have == want:
         names = "abcdefgh"[: len(have)]
         return Layout(tuple(names), " ".join(names))
-    left, right, sizes = [], [], []
-    names = iter("hd" if len(have) == 1 and len(want) == 2 else "abcdefghijklmn")
+    left: list[str] = []
+    right: list[str] = []
+    sizes: list[tuple[str, int]] = []
+    letters = iter("hd" if len(have) == 1 and len(want) == 2 else "abcdefghijklmn")
     have, want = have[:], want[:]
     while have or want:
         if have and have[0] == 1:
@@ -173,27 +175,31 @@ def _two_pointers(have: list[int], want: list[int]) -> Layout | None:
         elif not have or not want:
             return None
         elif have[0] == want[0]:
-            name = next(names)
+            name = next(letters)
             have.pop(0)
             want.pop(0)
             left.append(name)
             right.append(name)
-        elif not _split(have, want, left, right, sizes, names):
+        elif not _split(have, want, left, right, sizes, letters):
             return None
     return Layout(tuple(left), " ".join(right), tuple(sizes))
 
 
-def _split(have, want, left, right, sizes, names) -> bool:
+def _split(
+    have: list[int], want: list[int], left: list[str], right: list[str],
+    sizes: list[tuple[str, int]], letters: Iterator[str],
+) -> bool:  # fmt: skip
     """One axis of one side against several of the other."""
     big, small, one, many = (
         (have, want, left, right) if have[0] > want[0] else (want, have, right, left)
     )
-    total, taken = big.pop(0), []
+    total = big.pop(0)
+    taken: list[int] = []
     while math.prod(taken) < total and small:
         taken.append(small.pop(0))
     if math.prod(taken) != total:
         return False
-    named = [next(names) for _ in taken]
+    named = [next(letters) for _ in taken]
     if one is right:
         one.append("(" + " ".join(named) + ")")
         many.extend(named)

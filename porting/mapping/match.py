@@ -72,7 +72,9 @@ def _everywhere(units: Sequence[Unit]) -> frozenset[str]:
     return frozenset(w for w, n in counts.items() if len(units) > 3 and n > 0.6 * len(units))
 
 
-def _scores(sources, targets, scorer, alignment) -> dict[tuple[int, int], float]:
+def _scores(
+    sources: Sequence[Unit], targets: Sequence[Unit], scorer: Scorer, alignment: Alignment
+) -> dict[tuple[int, int], float]:
     """(source index, target index) -> score of all pairs that are possible."""
     buckets: dict[tuple, list[int]] = defaultdict(list)
     for i, unit in enumerate(sources):
@@ -104,7 +106,10 @@ def _groups(scores: dict[tuple[int, int], float]) -> list[list[tuple[int, int]]]
     return list(groups.values())
 
 
-def _solve(group, sources, targets, scores) -> list[Pair]:
+def _solve(
+    group: list[tuple[int, int]], sources: Sequence[Unit], targets: Sequence[Unit],
+    scores: dict[tuple[int, int], float],
+) -> list[Pair]:  # fmt: skip
     """The assignment of one component; equal scores follow the order on both sides."""
     import numpy as np
     from scipy.optimize import linear_sum_assignment
@@ -134,7 +139,10 @@ def _rank(unit: Unit) -> tuple:
     return (-1, len(unit.path) and path, CONVENTION.get(unit.role, 99), natural(str(unit)))
 
 
-def _weigh(pairs: list[Pair], sources, targets, scores) -> None:
+def _weigh(
+    pairs: list[Pair], sources: Sequence[Unit], targets: Sequence[Unit],
+    scores: dict[tuple[int, int], float],
+) -> None:  # fmt: skip
     """Try every exchange and note what the cheapest costs."""
     s_of = {id(unit): i for i, unit in enumerate(sources)}
     t_of = {id(unit): j for j, unit in enumerate(targets)}
@@ -142,23 +150,17 @@ def _weigh(pairs: list[Pair], sources, targets, scores) -> None:
     by_target = {t_of[id(p.target)]: p for p in pairs}
     for (i, j), score in scores.items():
         mine, holder = by_source.get(i), by_target.get(j)
-        if holder is not None and mine is holder:
-            continue
-        if mine is None and holder is None:
-            continue
-        if holder is None:
-            _note(mine, mine.score - score, None)
-        elif mine is None:
+        if mine is None and holder is not None:
             _note(holder, holder.score - score, sources[i])
-        else:
-            back = (s_of[id(holder.source)], t_of[id(mine.target)])
-            if back in scores:
-                cost = mine.score + holder.score - score - scores[back]
-                cost += ORDER * _order(holder, mine)
-                _note(holder, cost, sources[i])
-                _note(mine, cost, holder.source)
-            else:
-                _note(holder, mine.score + holder.score - score + 1.0, sources[i])
+        elif holder is None and mine is not None:
+            _note(mine, mine.score - score, None)
+        elif mine is not None and holder is not None and mine is not holder:
+            back = scores.get((s_of[id(holder.source)], t_of[id(mine.target)]))
+            if back is None:
+                continue
+            cost = mine.score + holder.score - score - back + ORDER * _order(holder, mine)
+            _note(holder, cost, sources[i])
+            _note(mine, cost, holder.source)
 
 
 def _note(pair: Pair, cost: float, rival: Unit | None) -> None:
@@ -183,7 +185,8 @@ def _before(a: Unit, b: Unit) -> bool | None:
             break
     if a.order >= 0 and b.order >= 0 and a.order != b.order:
         defined = a.order < b.order
-        ranks = CONVENTION.get(a.role), CONVENTION.get(b.role)
-        agrees = None in ranks or a.path[:-1] != b.path[:-1] or (ranks[0] < ranks[1]) == defined
-        return defined if agrees else None
+        first, second = CONVENTION.get(a.role), CONVENTION.get(b.role)
+        if first is None or second is None or a.path[:-1] != b.path[:-1]:
+            return defined
+        return defined if (first < second) == defined else None
     return None

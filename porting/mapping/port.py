@@ -14,7 +14,7 @@ import numpy as np
 from porting.errors import ArgumentError, CoverageError, PortingError, number_of
 from porting.leaves import unport_leaves
 from porting.mapping.infer import infer_mapping, source_specs
-from porting.mapping.result import NO_PLACE, Mapping, arrays_of
+from porting.mapping.result import NO_PLACE, Mapping, arrays_of, specs_of
 from porting.tree import fold, leaves, unflatten
 
 
@@ -109,7 +109,7 @@ def port_checkpoint(
     ((3, 5), 1)
     """
     start = time.perf_counter()
-    goal = leaves(target)
+    goal = specs_of(target)
     specs, _ = source_specs(source)
     mapping = infer_mapping(source, goal) if mapping is None else mapping
     arrays = arrays_of(source)

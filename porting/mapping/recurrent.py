@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from porting.leaves import SUM
+from porting.leaves import ONLY, SUM
 from porting.mapping.units import Part, Pick, Unit
 
 _KEY = re.compile(r"(weight|bias)_(ih|hh)(?:_l(\d+))?(_reverse)?$")
@@ -78,7 +78,7 @@ def _gate(
     biases = [cell[f"bias{b}"].parts["w"] for b in added if f"bias{b}" in cell]
     if biases:
         keys = tuple(key for part in biases for key in part.sources)
-        parts["b"] = Part(keys, (width,), "bias", *([SUM] if len(keys) > 1 else []), pick=pick)
+        parts["b"] = Part(keys, (width,), "bias", SUM if len(keys) > 1 else ONLY, pick)
     return Unit(path, parts, cell[f"weight{side}h"].order)
 
 
@@ -90,6 +90,7 @@ def _whole(path: tuple[str, ...], cell: dict[str, Unit]) -> list[Unit]:
         parts = {"w": Part(weight.sources, weight.shape, "weight")}
         keys = tuple(cell[f"bias{b}"].parts["w"].sources[0] for b in added if f"bias{b}" in cell)
         if keys:
-            parts["b"] = Part(keys, (weight.shape[0],), "bias", *([SUM] if len(keys) > 1 else []))
+            rows = weight.shape[0]
+            parts["b"] = Part(keys, (rows,), "bias", SUM if len(keys) > 1 else ONLY)
         made.append(Unit((*path, f"dense_{side}"), parts, cell[f"weight{side}h"].order))
     return made

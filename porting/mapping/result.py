@@ -29,6 +29,11 @@ def arrays_of(source: Any) -> AnyMapping[str, Any]:
     return leaves(source)
 
 
+def specs_of(side: Any) -> dict[str, Any]:
+    """path or key -> shape and dtype; a checkpoint is not read for it."""
+    return dict(side.specs) if hasattr(side, "specs") else leaves(side)
+
+
 @dataclass(frozen=True)
 class MappedLeaf(Leaf):
     """One target leaf: where it comes from, by which rule, and how surely.

@@ -30,7 +30,7 @@ from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf, join_named
 from porting.mapping.layouts import candidates, rule_of
 from porting.mapping.names import components, natural, role
-from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping
+from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
 from porting.mapping.units import Part
 
 _NUMBER = re.compile(r"(?<![0-9A-Za-z])\d+(?![0-9A-Za-z])|(?<=_)\d+(?=/|$)")
@@ -220,10 +220,9 @@ def _checked(pattern: str, where: str) -> None:
 def read_rules(rules: Any, source: Any, target: Any) -> Mapping:
     """The mapping that the rules alone describe; nothing is inferred but open patterns."""
     from porting.mapping.infer import source_specs
-    from porting.tree import leaves
 
     specs, _ = source_specs(source)
-    goal = leaves(target)
+    goal = specs_of(target)
     found, ignored = _apply(rules, specs, goal)
     read = {key for leaf in found.values() for key in leaf.sources}
     unused = {k: ignored.get(k, NO_PLACE) for k in specs if k not in read}

@@ -91,9 +91,9 @@ def overlap(a: frozenset[int], b: frozenset[int]) -> float:
 
 def contradict(source: Unit, target: Unit) -> bool:
     """Whether the names say that the two are different layers."""
-    if source.role == "head" and target.parts.keys() == {"w"}:
-        if target.parts["w"].name == "embedding":
-            return True
+    leaf = target.parts.get("w")
+    if source.role == "head" and leaf is not None and leaf.name == "embedding":
+        return True
     same = bool(source.role) and source.role == target.role
     return clash(source.role, target.role) or opposite(source.words, target.words, same)
 

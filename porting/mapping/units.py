@@ -99,7 +99,7 @@ class Unit:
 
     path: tuple[str, ...]
     parts: Mapping[str, Part] = field(hash=False)
-    order: int = -1
+    order: float = -1
     bare: bool = False
     note: str = ""
     chain: frozenset[int] = field(default=frozenset(), hash=False)
