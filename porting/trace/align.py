@@ -42,9 +42,9 @@ CONVENTIONS = (
     ("n c 1 -> n c", "unit axes dropped"),
 )
 _INVERSES = tuple(
-    (str(Rule(pattern).inverse()), f"{label}, undone") for pattern, label in CONVENTIONS
+    (Rule(pattern).inverse().pattern, f"{label}, undone") for pattern, label in CONVENTIONS
 )
-_SPATIAL = re.compile(r"conv|pool|batchnorm\dd|instancenorm|groupnorm|upsample|pixelshuffle", re.I)
+_SPATIAL = re.compile(r"conv|pool|batchnorm|norm\dd|instancenorm|groupnorm|upsample|pixelshuffle", re.I)
 #: Largest difference of two arrays that agree in content, of their largest value.
 AGREES = 1e-4
 
@@ -57,14 +57,22 @@ class Alignment:
         rule: the rearrangement.
         label: what it is called.
         by: what chose it: `kind`, `shape` or `content`.
+        shape: the shape of the reference's array.
     """
 
     rule: Rule
     label: str
     by: str
+    shape: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return self.label if self.label == AS_IS else f"{self.label} (by {self.by}): {self.rule}"
+
+    @property
+    def note(self) -> str:
+        """What to know where the shapes alone would have left the axes as they are."""
+        chosen = self.by == "content" and self.rule.shape(self.shape) == self.shape
+        return f"agrees only with {self.label}; as it is, it would part" if chosen else ""
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """The reference's array in the candidate's order."""
@@ -126,11 +134,19 @@ def options(
             for channels, *positions in flattened
             if len(reference) == 2 and channels * math.prod(positions) == reference[1]
         ]
+    known: set[str] = set()
     for pattern, label in CONVENTIONS + _INVERSES:
-        rule = fit(pattern.partition(";")[0], reference, candidate)
-        if rule is not None:
+        rule = fit(pattern, reference, candidate)
+        if rule is not None and _plain(pattern) not in known:
+            known.add(_plain(pattern))
             found.append((rule, label))
     return found
+
+
+def _plain(pattern: str) -> str:
+    """The pattern with its axes named in order, so that equal rules look equal."""
+    names: dict[str, str] = {}
+    return re.sub(r"[a-z]+", lambda m: names.setdefault(m[0], f"x{len(names)}"), pattern)
 
 
 def align(
@@ -138,6 +154,7 @@ def align(
     candidate: np.ndarray,
     channels_first: bool = False,
     flattened: Iterable[Sequence[int]] = (),
+    spatial: bool = False,
 ) -> Alignment | None:
     """The alignment of a reference's array with a candidate's, or None if no convention fits.
 
@@ -147,6 +164,8 @@ def align(
         channels_first: whether the layer's kind says that the reference is channels first
             and the candidate channels last.
         flattened: see `options`.
+        spatial: whether the layer works on images: then its axes can only be as they are, or
+            turned between channels first and last; an exchange of height and width shows.
 
     >>> x = np.arange(210.0).reshape(2, 3, 5, 7)
     >>> str(align(x, x.transpose(0, 2, 3, 1)))
@@ -155,18 +174,21 @@ def align(
     if reference.size != candidate.size:
         return None
     found = options(reference.shape, candidate.shape, flattened)
+    if spatial:
+        found = [(rule, label) for rule, label in found if label.startswith((AS_IS, CHANNELS_LAST))]
     if not found:
         return None
     if channels_first:
         for rule, label in found:
             if label == CHANNELS_LAST:
-                return Alignment(rule, label, "kind")
+                return Alignment(rule, label, "kind", reference.shape)
     if len(found) == 1:
-        return Alignment(*found[0], "shape")
+        return Alignment(*found[0], "shape", reference.shape)
     for rule, label in found:
         if agrees(rule.apply(reference), candidate):
-            return Alignment(rule, label, "shape" if label == AS_IS else "content")
-    return Alignment(*found[0], "shape")
+            by = "shape" if label == AS_IS else "content"
+            return Alignment(rule, label, by, reference.shape)
+    return Alignment(*found[0], "shape", reference.shape)
 
 
 def agrees(a: np.ndarray, b: np.ndarray) -> bool:
@@ -183,6 +205,7 @@ def align_inputs(
     candidate: Mapping[str, np.ndarray],
     channels_first: bool = False,
     flattened: Iterable[Sequence[int]] = (),
+    spatial: bool = False,
 ) -> dict[str, tuple[str, Alignment]]:
     """Candidate input -> (reference input, alignment): by equal name, then in order.
 
@@ -196,7 +219,7 @@ def align_inputs(
             both = left[other], array
             if _sort(both[0]) != _sort(both[1]):
                 continue
-            alignment = align(*both, channels_first, flattened)
+            alignment = align(*both, channels_first, flattened, spatial)
             if alignment is not None:
                 pairs[name] = (other, alignment)
                 del left[other]

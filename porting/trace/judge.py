@@ -77,11 +77,12 @@ def _matches(
             continue
         wanted = reference.stage(pairs[stage.path])
         first = turned and _channels_first(reference, wanted)
-        output = align(wanted.output, stage.output, first)
+        spatial = is_spatial(wanted.kind) or is_spatial(stage.kind)
+        output = align(wanted.output, stage.output, first, spatial=spatial)
         if output is None:
             continue
         flattened = _flattened(reference, wanted) if turned else ()
-        inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened)
+        inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened, spatial)
         mine = candidate.stage(stage.path)
         matches[stage.path] = Match(mine, wanted, output, inputs, depth)
         depth += bool(family(stage.kind))
@@ -116,7 +117,8 @@ def _replayed(
         stage = shown.stage(path)
         first = any(a.by == "kind" for _, a in match.inputs.values())
         flattened = _flattened(reference, match.wanted)
-        inputs = align_inputs(match.wanted.inputs, stage.inputs, first, flattened)
+        spatial = is_spatial(match.wanted.kind) or is_spatial(stage.kind)
+        inputs = align_inputs(match.wanted.inputs, stage.inputs, first, flattened, spatial)
         matches[path] = dataclasses.replace(match, inputs=inputs)
     return matches, candidate.replay({p: _forced(m) for p, m in matches.items()})
 
@@ -190,7 +192,7 @@ def _row(match: Match, how: Measure, sites: Sequence[Site]) -> StageResult:
         status,
         how.basis,
         tuple(sites),
-        f"computed in {match.mine.dtype}" if narrow else "",
+        f"computed in {match.mine.dtype}" if narrow else match.output.note,
     )
 
 
