@@ -450,7 +450,7 @@ def stack_as_text(port: Port, rng: np.random.Generator) -> Changes | None:
         return None
     order = sorted(range(len(port.leaves[path])), key=str)
     return {
-        path: (port.leaves[path][order], Wrong(LAYOUT, _key(port, path), ("permuted", "blocks")))
+        path: (port.leaves[path][order], Wrong(LAYOUT, _key(port, path), ("sorted",)))
     }
 
 

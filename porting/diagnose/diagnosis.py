@@ -56,13 +56,20 @@ class Diagnosis:
         lines = [_headline(self)]
         for number, finding in enumerate(self.findings, 1):
             lines += ["", f"{number}. [{finding.severity}] {finding.title}"]
-            shown = finding.leaves[:SHOWN]
-            lines += [f"   {path}: {self.leaves[path].note}".rstrip(": ") for path in shown]
-            if len(finding.leaves) > SHOWN:
-                lines.append(f"   and {number_of(len(finding.leaves) - SHOWN, 'more leaf')}")
+            lines += [f"   {line}" for line in self._shown(finding)]
             if finding.fix:
                 lines.append(f"   fix for {finding.leaves[0]}: {finding.fix}")
         return "\n".join(lines)
+
+    def _shown(self, finding: Finding) -> list[str]:
+        """The first leaves of a finding; a note that they share is written once."""
+        shown = finding.leaves[:SHOWN]
+        notes = {self.leaves[path].note for path in finding.leaves}
+        shared = len(notes) == 1 and len(finding.leaves) > 1
+        lines = [*notes] if shared else []
+        lines += [path if shared else f"{path}: {self.leaves[path].note}" for path in shown]
+        more = len(finding.leaves) - len(shown)
+        return [*lines, f"and {more:,} more"] if more else lines
 
     def to_dict(self) -> dict[str, object]:
         """The diagnosis as plain data."""
@@ -132,7 +139,8 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
-    found = findings(verdicts, shapes) + unused_finding(unused)
+    wanted = {v.expected_source for v in verdicts.values() if v.wrong}
+    found = findings(verdicts, shapes) + unused_finding(unused, wanted)
     return Diagnosis(verdicts, found, unused)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from porting.diagnose.names import numbers, template
@@ -13,6 +13,8 @@ from porting.tree import fold
 
 #: severity -> order in the report
 SEVERITIES = {"error": 0, "warning": 1, "note": 2}
+
+KEYS = 6  #: source keys that one sentence names
 
 #: kind of change -> what happened
 CHANGES = {
@@ -291,12 +293,12 @@ def _renamed(verdicts: Mapping[str, LeafVerdict]) -> list[Finding]:
     return [Finding(title, "warning", "ok", "renamed", paths)]
 
 
-def unused_finding(unused: Mapping[str, str]) -> tuple[Finding, ...]:
-    """The source keys that nothing holds and nothing excuses, as one finding without leaves."""
-    left = [key for key, why in unused.items() if not why]
+def unused_finding(
+    unused: Mapping[str, str], wanted: Collection[str | None]
+) -> tuple[Finding, ...]:
+    """The source keys that nothing holds, wants or excuses, as one finding without leaves."""
+    left = [key for key, why in unused.items() if not why and key not in wanted]
     if not left:
         return ()
-    title = (
-        f"No leaf holds {places(left)}: the target may have no place for it, or a leaf is missing."
-    )
+    title = f"No leaf holds {', '.join(left[:KEYS])}{' …' * (len(left) > KEYS)}: the target may have no place for it, or a leaf is missing."
     return (Finding(title, "note", "missing", "unused", ()),)

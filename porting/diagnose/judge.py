@@ -11,12 +11,10 @@ from porting.diagnose.bits import BLOCK, canonical, constant, equal, is_float
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.fixes import fix_line
 from porting.diagnose.holding import Holding, Question, holding
-from porting.diagnose.names import parent
 from porting.diagnose.naming import LAYOUTS, Named, name_layout
 from porting.diagnose.values import near, single
 from porting.diagnose.verdict import LeafVerdict
-from porting.layouts import Rule
-from porting.leaves import ONLY, Leaf
+from porting.leaves import Leaf
 
 CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be
 
@@ -149,39 +147,12 @@ def _own_verdict(q: Question, base: LeafVerdict, found: Holding, changed: str) -
         assert found.change is not None
         note = f"Its values are {_what(found)}. {found.note}".strip()
         return replace(base, status="changed", kind=found.change.kind, note=note)
-    if not found.change and _is_deconvolution(q):
-        return replace(base, status="ambiguous", note=_DECONVOLUTION, fix="")
     named = _layout_name(q, found)
     also = f" Besides, its values are {_what(found)}." if changed else ""
     note = f"{LAYOUTS[named.kind].capitalize()}. {named.note}".strip() + also
     if named.kind == "partly":
         return replace(base, status="changed", kind="partly", note=note)
     return replace(base, status="wrong_layout", kind=named.kind, note=note)
-
-
-#: rank -> the port of a transposed convolution, read from the axes of a convolution
-_TURNED = {
-    3: Rule("o i k -> -k o i"),
-    4: Rule("o i h w -> -h -w o i"),
-    5: Rule("o i d h w -> -d -h -w o i"),
-}
-_DECONVOLUTION = (
-    "Reversed along its spatial axes, in and out exchanged: right if the layer is a transposed "
-    "convolution, wrong if it is a convolution. The names do not tell."
-)
-
-
-def _is_deconvolution(q: Question) -> bool:
-    """Whether a leaf that was taken for a convolution is ported as a transposed one."""
-    assert q.row is not None
-    key = q.row.sources[0]
-    shape = q.evidence.shapes[key]
-    bias = q.evidence.shapes.get(f"{parent(key)}.bias")
-    turned = _TURNED.get(len(shape))
-    if turned is None or q.row.join is not ONLY or "-" in q.row.rule.pattern.split("->")[1]:
-        return False
-    known = bias is not None and shape[0] != shape[1] and tuple(bias) == (shape[0],)
-    return not known and equal(turned.apply(q.bits_of(q.evidence.array(key))), q.bits)
 
 
 def _what(found: Holding) -> str:

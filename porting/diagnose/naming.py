@@ -26,6 +26,7 @@ LAYOUTS = {
     "rotary": "rotary halves and interleaved pairs mixed up",
     "blocks": "blocks (gates, or parts of a packed tensor) in another order",
     "flatten": "flattened in another order",
+    "sorted": "taken in the order of their names as text (0, 1, 10, 11, 2, …)",
     "permuted": "elements in another order along an axis",
     "split": "cut from the packed tensor at the wrong places",
     "other_part": "another part of the packed tensor",
@@ -81,6 +82,8 @@ def _name_whole(
     if "-" in rule.pattern.split("->")[1] and "-" not in str(held).split("->")[-1]:
         return Named("unflipped")
     if source.ndim == 2 and leaf.ndim == 2:
+        if held.rule is not None and not _mixes(held.rule) and _homes(held.rule) == _homes(rule):
+            return Named("flatten", f"Given {held}, expected {rule}.")
         return Named("transposed" if held.kind == "transpose" else "reshaped")
     if source.ndim == 2 and held.rule is not None and not _mixes(held.rule):
         same = _homes(held.rule) == _homes(rule)
@@ -189,6 +192,8 @@ def name_order(order: np.ndarray) -> Named:
     n = len(order)
     if np.array_equal(order, np.arange(n)[::-1]):
         return Named("flipped")
+    if n > 10 and order.tolist() == sorted(range(n), key=str):
+        return Named("sorted")
     counted = pattern(order, n)
     blocks = block_order(order)
     if blocks and blocks[0] > 1:

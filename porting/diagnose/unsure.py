@@ -13,11 +13,11 @@ from porting.diagnose.arrange import axis_names
 from porting.diagnose.bits import canonical, equal
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.judge import judge
-from porting.diagnose.names import alike, last
+from porting.diagnose.names import alike, last, parent, template
 from porting.diagnose.style import USUAL
 from porting.diagnose.verdict import LeafVerdict
 from porting.layouts import Rule, identity
-from porting.leaves import Leaf
+from porting.leaves import ONLY, Leaf
 
 Verdicts = dict[str, LeafVerdict]
 
@@ -26,6 +26,14 @@ READINGS = {
     *("split", "heads", "flatten", "rotary", "blocks", "permuted"),
     *("transposed", "untransposed", "other_part"),
 }
+
+TURNS = {"flipped", "axes", "rearranged"}
+#: rank -> the port of a transposed convolution, written with the axes of a convolution
+TURNED = {3: "o i k -> -k o i", 4: "o i h w -> -h -w o i", 5: "o i d h w -> -d -h -w o i"}
+DECONVOLUTION = (
+    "Reversed along its spatial axes, in and out exchanged: right if the layer is a transposed "
+    "convolution, wrong if it is a convolution. The names do not tell."
+)
 
 
 def settle(
@@ -46,9 +54,29 @@ def settle(
             out[path] = _unmapped(verdict, tree, rows, evidence, out)
         elif verdict.status == "wrong_source" and _better_named(verdict):
             out[path] = _by_name(verdict, np.asarray(tree[path]), rows, evidence)
+        elif verdict.kind in TURNS and _is_deconvolution(verdict, row, rows, evidence):
+            out[path] = replace(verdict, status="ambiguous", note=DECONVOLUTION, fix="")
         elif verdict.wrong and not getattr(row, "confident", True):
             out[path] = _doubted(verdict, np.asarray(tree[path]), row, evidence, out)
     return out
+
+
+def _is_deconvolution(
+    verdict: LeafVerdict, row: Leaf, rows: Mapping[str, Leaf], evidence: Evidence
+) -> bool:
+    """Whether a leaf that was taken for a convolution is ported as a transposed one.
+
+    A bias, or a like of another shape, tells that it is a convolution after all.
+    """
+    key = row.sources[0]
+    shape = evidence.shapes.get(key, ())
+    if verdict.rule != TURNED.get(len(shape)) or row.join is not ONLY or "-" in str(row.rule):
+        return False
+    bias = evidence.shapes.get(f"{parent(key)}.bias")
+    if bias is not None and shape[0] != shape[1] and tuple(bias) == shape[:1]:
+        return False
+    likes = [r.sources[0] for r in rows.values() if template(r.sources[0]) == template(key)]
+    return all(evidence.shapes[k][:1] == evidence.shapes[k][1:2] for k in likes if k != key)
 
 
 def _accepted(verdict: LeafVerdict, note: str) -> LeafVerdict:
