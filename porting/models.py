@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from porting.block_modules import TORCH_EPSILON, LinenEncoderBlock, NNXEncoderBlock
+from porting.layouts import Rule
+from porting.leaves import Leaf
+from porting.mapping import Mapping as PortMapping
+from porting.mapping import infer_mapping
 
 #: the convolutions of RNet: name, in, out, kernel size, pooled after it
 _RNET_CONVS = (("1", 3, 28, 3, True), ("2", 28, 48, 3, True), ("3", 48, 64, 2, False))
@@ -93,25 +97,33 @@ class Model:
         checkpoint: the key of `porting.examples.EXAMPLES` that it fits.
         kind: "linen" or "nnx".
         target: makes what `infer_mapping` takes; shapes only.
+        decided: facts of this model that no name or shape tells: leaf -> pattern. MTCNN
+            flattens as W, H, C and so do these models, so the kernel is the plain transpose.
     """
 
     title: str
     checkpoint: str
     kind: str
     target: Callable[[], Any]
+    decided: tuple[tuple[str, str], ...] = ()
 
 
 _BLOCK = (4, 128, 512, "gelu", TORCH_EPSILON)
 
 MODELS: dict[str, Model] = {
     "rnet-linen": Model(
-        "MTCNN RNet, Linen", "mtcnn_rnet", "linen", lambda: (LinenRNet(), jnp.zeros((1, 24, 24, 3)))
+        "MTCNN RNet, Linen",
+        "mtcnn_rnet",
+        "linen",
+        lambda: (LinenRNet(), jnp.zeros((1, 24, 24, 3))),
+        (("params/dense4/kernel", "o i -> i o"),),
     ),
     "rnet-nnx": Model(
         "MTCNN RNet, NNX",
         "mtcnn_rnet",
         "nnx",
         lambda: nnx.eval_shape(lambda: NNXRNet(rngs=nnx.Rngs(0))),
+        (("dense4/kernel", "o i -> i o"),),
     ),
     "block-linen": Model(
         "Encoder block, Linen",
@@ -126,3 +138,20 @@ MODELS: dict[str, Model] = {
         lambda: nnx.eval_shape(lambda: NNXEncoderBlock(*_BLOCK, rngs=nnx.Rngs(0))),
     ),
 }
+
+
+def decided_mapping(name: str, source: Mapping[str, Any]) -> PortMapping:
+    """The mapping of a shipped model, with the questions that only its author can answer settled.
+
+    >>> from porting.checkpoint import open_checkpoint
+    >>> from porting.examples import EXAMPLES
+    >>> with open_checkpoint(EXAMPLES["mtcnn_rnet"].path) as source:
+    ...     decided_mapping("rnet-linen", source).unsure
+    {}
+    """
+    model = MODELS[name]
+    mapping = infer_mapping(source, model.target())
+    for path, pattern in model.decided:
+        leaf = mapping.leaves[path]
+        mapping = mapping.choose(path, Leaf(path, leaf.sources, Rule(pattern)))
+    return mapping

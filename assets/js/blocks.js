@@ -150,6 +150,26 @@ class Code {
   dispose() { this.node.remove(); }
 }
 
+class Findings {
+  constructor() { this.node = el("section", "pl-block"); this.title = el("h3"); this.list = el("ol", "pl-findings"); this.node.append(this.title, this.list); }
+  update(block) {
+    this.title.textContent = block.title;
+    this.list.replaceChildren(...block.rows.map((row) => {
+      const item = el("li", `pl-finding pl-tone-${row.status}`);
+      item.append(el("p", "pl-finding-title", row.title), el("p", "pl-mono pl-below", row.leaves.join("  ")));
+      if (row.fix) {
+        const line = el("p", "pl-fix", "Fix: ");
+        const copy = button("Copy", "pl-quiet", () => copyText(row.fix, copy));
+        line.append(el("code", "", row.fix), copy);
+        item.append(line);
+      }
+      return item;
+    }));
+  }
+  draw() {}
+  dispose() { this.node.remove(); }
+}
+
 class Note {
   constructor() { this.node = el("p", "pl-block pl-note"); }
   update(block) { this.node.textContent = block.text; }
@@ -211,4 +231,4 @@ class Rule {
   dispose() { this.node.remove(); }
 }
 
-export const KINDS = { rule: Rule, matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };
+export const KINDS = { rule: Rule, findings: Findings, matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };

@@ -174,6 +174,11 @@ def table(
     }
 
 
+def findings(key: str, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Findings as sentences: each has `title`, `status`, `leaves` and a `fix` to copy."""
+    return {"kind": "findings", "id": key, "title": title, "rows": list(rows)} if rows else None
+
+
 def mark(text: str, status: str) -> dict[str, str]:
     """A cell with an icon and a colour: "ok", "wrong", "unsure" or "open"."""
     return {"text": text, "status": status}

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from porting.ui import block_tab, checkpoint_tab, dense_tab, endpoints, frame, guard
+from porting.ui import block_tab, checkpoint_tab, dense_tab, doctor_tab, endpoints, frame, guard
 from porting.ui.theme import ASSETS, head, theme
 
 TITLE = "PortLens"
@@ -21,6 +21,7 @@ TABS = {
     "dense": ("Dense load", dense_tab),
     "block": ("Encoder block", block_tab),
     "checkpoint": ("Checkpoint", checkpoint_tab),
+    "doctor": ("Doctor", doctor_tab),
 }
 
 
