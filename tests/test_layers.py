@@ -185,6 +185,38 @@ def test_the_text_of_a_coverage_error() -> None:
     )
 
 
+@pytest.mark.parametrize("ids", [[11], [-1], [0.5]])
+@pytest.mark.parametrize("name", ["Embedding", "EmbeddingBag"])
+def test_an_id_outside_the_table_is_refused(name: str, ids: list[Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"the table has rows 0 to 10|Pass whole numbers"):
+        run_layer(name, LAYERS[name].example_state(0), np.array([ids]))
+
+
+def test_an_empty_bag_is_zero() -> None:
+    state = LAYERS["EmbeddingBag"].example_state(0)
+    for mode in ("sum", "mean", "max"):
+        out = run_layer("EmbeddingBag", state, (np.arange(3), np.array([0, 0, 2])), mode=mode)
+        assert not out[0].any()
+        assert out[1].any()
+
+
+def test_a_causal_layer_stays_causal_under_another_mask() -> None:
+    layer = LAYERS["GPT2Attention"]
+    state, (x,) = layer.example_state(0), layer.example_inputs(0)
+    padding = np.zeros((5, 5), bool)
+    config = {"num_heads": 3}
+    plain = run_layer("GPT2Attention", state, x, **config)
+    masked = run_layer("GPT2Attention", state, x, attn_mask=padding, **config)
+    assert np.array_equal(plain, masked)
+
+
+def test_what_is_no_array_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="weight is no array of numbers"):
+        port_layer("Linear", {"weight": "many", "bias": np.ones(2)})
+    with pytest.raises(ArgumentError, match="Pass a mapping"):
+        port_layer("Linear", [np.ones(2)])
+
+
 def test_an_unknown_layer_is_named() -> None:
     with pytest.raises(ArgumentError, match="There is no layer 'Dense'"):
         port_layer("Dense", {})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from porting.errors import ArgumentError, UnsupportedError
-from porting.layers import conv, dense
+from porting.layers import conv, conv_transpose, dense
 from porting.layers.row import Config, Layer, Shapes, State, random_tensor
 from porting.leaves import Join, Leaf, spectral_norm, weight_norm
 
@@ -32,7 +32,7 @@ SPECTRAL_KEYS = {
 DOCS = "https://docs.pytorch.org/docs/2.13/generated/torch.nn.utils."
 
 
-def _style(shapes: Shapes, c: Config, names: dict[str, tuple[str, ...]]) -> str:
+def _style(shapes: Shapes, c: Config, names: Mapping[str, tuple[str, ...]]) -> str:
     """The style of the keys: as given, else as found, else the newer one."""
     if c.style is not None and c.style not in names:
         raise ArgumentError(f"style = {c.style!r}. Use one of {', '.join(names)}.")
@@ -43,7 +43,7 @@ def _style(shapes: Shapes, c: Config, names: dict[str, tuple[str, ...]]) -> str:
 def _derived(
     row: Layer,
     prefix: str,
-    names: dict[str, tuple[str, ...]],
+    names: Mapping[str, tuple[str, ...]],
     parts: Callable[[tuple[int, ...], Config], tuple[tuple[int, ...], ...]],
     join: Callable[[Config], Join],
     carrier: int,
@@ -194,6 +194,6 @@ def _spectral_normed(row: Layer) -> Layer:
     )
 
 
-_BASES = (dense.LINEAR, *conv.ROWS)
+_BASES = (dense.LINEAR, *conv.ROWS, *conv_transpose.ROWS)
 
 ROWS = (*map(_weight_normed, _BASES), *map(_spectral_normed, _BASES))

@@ -207,7 +207,7 @@ def _linen(cell: Callable[[Config], Any]) -> Callable[[Config], Any]:
 class NNXRecurrent(nnx.Module):
     """Stacked `nnx.RNN` or `nnx.Bidirectional`, each started from a carry of zeros."""
 
-    def __init__(self, c: Config, cell: Callable[..., nnx.Module], carries: int, **kw: Any) -> None:
+    def __init__(self, c: Config, cell: Callable[..., Any], carries: int, **kw: Any) -> None:
         def one(width: int) -> nnx.RNN:
             return nnx.RNN(cell(c, width, **kw), rngs=False)
 
@@ -227,7 +227,7 @@ class NNXRecurrent(nnx.Module):
         return x
 
 
-def _nnx(cell: Callable[..., nnx.Module], carries: int) -> Callable[..., nnx.Module]:
+def _nnx(cell: Callable[..., Any], carries: int) -> Callable[..., nnx.Module]:
     return lambda c, **kw: NNXRecurrent(c, cell, carries, **kw)
 
 

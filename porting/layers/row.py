@@ -77,6 +77,17 @@ class Input:
                 f"{layer}: {self.name} has shape {x.shape}; expected ({axes}). "
                 "Pass the PyTorch layout."
             )
+        if self.ids:
+            self._check_ids(layer, x)
+
+    def _check_ids(self, layer: str, x: np.ndarray) -> None:
+        if x.dtype.kind not in "iu":
+            raise ArgumentError(f"{layer}: {self.name} has dtype {x.dtype}. Pass whole numbers.")
+        if x.size and not 0 <= x.min() <= x.max() < self.ids:
+            raise ArgumentError(
+                f"{layer}: {self.name} reaches from {x.min()} to {x.max()}; the table has rows "
+                f"0 to {self.ids - 1}."
+            )
 
     def _fit(self, shape: tuple[int, ...]) -> bool:
         if "..." in self.axes:
@@ -271,7 +282,7 @@ class Layer:
         given = {**self.example, **config}
         check_options(self.name, given, self.options)
         shapes = self.keys(self._config(given))
-        elements(shapes)
+        elements(dict(shapes))
         c = self.settle(shapes, given)
         c.dtype = np.dtype(np.float32)
         return c

@@ -41,11 +41,18 @@ def _arrays(layer: Layer, state_dict: Mapping[str, Any]) -> dict[str, np.ndarray
         )
     state = {}
     for key, value in state_dict.items():
-        array = np.asarray(value)
-        if array.dtype.kind in "OSU":
-            raise ArgumentError(f"{layer.name}: {key} is no array of numbers. Pass NumPy arrays.")
-        state[str(key)] = array
+        state[str(key)] = _array(f"{layer.name}: {key}", value)
     return state
+
+
+def _array(what: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor with a gradient, or bfloat16
+        raise ArgumentError(f"{what} is no array: {error}. Pass NumPy arrays.") from None
+    if array.dtype.kind in "OSUM":
+        raise ArgumentError(f"{what} is no array of numbers. Pass NumPy arrays.")
+    return array
 
 
 def settled(
@@ -167,8 +174,8 @@ def prepare_inputs(layer: Layer, x: Any, c: Config) -> tuple[np.ndarray, ...]:
     Raises:
         ArgumentError: another number of inputs, or other axes.
     """
-    given = tuple(map(np.asarray, x)) if isinstance(x, (tuple, list)) else (np.asarray(x),)
-    given = layer.accept(given, c)
+    several = x if isinstance(x, tuple) else (x,)
+    given = layer.accept(tuple(_array(f"{layer.name}: an input", one) for one in several), c)
     expected = layer.inputs(c)
     if len(given) != len(expected):
         names = ", ".join(i.name for i in expected)
