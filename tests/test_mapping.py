@@ -1,5 +1,6 @@
 """The mapping of whole models: names and shapes of published ones, and the true answer."""
 
+import itertools
 import json
 import math
 import random
@@ -11,6 +12,7 @@ import pytest
 
 from porting.errors import ArgumentError
 from porting.mapping import NO_PLACE, Mapping, infer_mapping
+from porting.mapping.assignment import best_assignment
 from porting.mapping.names import natural
 
 TABLES = sorted((Path(__file__).parent / "golden" / "mapping").glob("*.json"), key=lambda p: p.stem)
@@ -239,3 +241,18 @@ def test_shapes_of_no_elements_and_scalars_are_mapped_by_name():
     assert mapping.leaves["logit_scale"].sources == ("logit_scale",)
     assert mapping.leaves["empty/kernel"].sources == ("empty.weight",)
     assert math.prod(mapping.leaves["logit_scale"].rule.shape(())) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (4, 6), (6, 4), (5, 5)])
+def test_the_assignment_is_the_best_of_all(shape):
+    rng = np.random.default_rng(sum(shape))
+    for _ in range(20):
+        gain = rng.integers(-3, 7, shape).astype(float)
+        found = best_assignment(gain)
+        assert len({r for r, _ in found}) == len({c for _, c in found}) == min(shape)
+        wide = gain if shape[0] <= shape[1] else gain.T
+        best = max(
+            sum(wide[i, c] for i, c in enumerate(chosen))
+            for chosen in itertools.permutations(range(wide.shape[1]), wide.shape[0])
+        )
+        assert sum(gain[r, c] for r, c in found) == best

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from porting.errors import PortingError
 from porting.layouts import Rule
@@ -48,12 +49,21 @@ def candidates(source: Part, target: Part, role: str, embeds: bool = False) -> l
     >>> [str(c) for c in candidates(query, Part(("query/kernel",), (32, 4, 8), "kernel"), "q")]
     ['(h d) i -> i h d; h=4', 'o (h d) -> o h d; h=4']
     """
-    found: list[Layout] = []
+    return list(_fitting(_blank(source), _blank(target), role, embeds))
+
+
+def _blank(part: Part) -> Part:
+    """What of a leaf its layouts depend on: layers that repeat share it."""
+    return Part((), part.shape, part.name, lead=part.lead)
+
+
+@lru_cache(maxsize=4096)
+def _fitting(source: Part, target: Part, role: str, embeds: bool) -> tuple[Layout, ...]:
+    found: dict[tuple[tuple[str, ...], str], Layout] = {}
     for layout in _proposals(source, target, role, embeds):
-        fits = _shape(layout, source.shape) == target.shape
-        if fits and all(c.right != layout.right or c.left != layout.left for c in found):
-            found.append(layout)
-    return found
+        if _shape(layout, source.shape) == target.shape:
+            found.setdefault((layout.left, layout.right), layout)
+    return tuple(found.values())
 
 
 def _proposals(source: Part, target: Part, role: str, embeds: bool) -> Iterator[Layout]:

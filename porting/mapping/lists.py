@@ -43,8 +43,9 @@ def numbered(units: Sequence[Unit]) -> list[Numbered]:
     totals: dict[Path, int] = defaultdict(int)
     members: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     for unit in units:
+        count = unit.count
         for depth in range(len(unit.path) + 1):
-            totals[unit.path[:depth]] += unit.count
+            totals[unit.path[:depth]] += count
         for depth, name in enumerate(unit.path):
             found = number_words(name)
             if found and not (found[0] and depth == len(unit.path) - 1):

@@ -11,6 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from porting.mapping.assignment import best_assignment
 from porting.mapping.lists import Alignment
 from porting.mapping.names import GENERIC, natural
 from porting.mapping.scores import Scorer, number_words
@@ -111,9 +114,6 @@ def _solve(
     scores: dict[tuple[int, int], float],
 ) -> list[Pair]:  # fmt: skip
     """The assignment of one component; equal scores follow the order on both sides."""
-    import numpy as np
-    from scipy.optimize import linear_sum_assignment
-
     rows = sorted({i for i, _ in group}, key=lambda i: _rank(sources[i]))
     cols = sorted({j for _, j in group}, key=lambda j: natural(str(targets[j])))
     gain = np.full((len(rows), len(cols)), -1e3)
@@ -123,7 +123,7 @@ def _solve(
         r, c = row_of[i], col_of[j]
         drift = r / len(rows) - c / len(cols)
         gain[r, c] = scores[i, j] - 1e-3 * drift * drift
-    picked = zip(*linear_sum_assignment(-gain), strict=True)
+    picked = best_assignment(gain)
     return [
         Pair(sources[rows[r]], targets[cols[c]], scores[rows[r], cols[c]])
         for r, c in picked

@@ -14,6 +14,7 @@ import numpy as np
 from porting.errors import ArgumentError, CoverageError, PortingError, number_of
 from porting.leaves import unport_leaves
 from porting.mapping.infer import infer_mapping, source_specs
+from porting.mapping.names import natural
 from porting.mapping.result import NO_PLACE, Mapping, arrays_of, specs_of
 from porting.tree import fold, leaves, unflatten
 
@@ -122,7 +123,7 @@ def port_checkpoint(
     if wrong:
         raise CoverageError(
             "\n".join([f"The checkpoint does not fill the target, in {number_of(len(wrong), 'place')}:",
-                       *fold(sorted(wrong))])
+                       *fold(sorted(wrong, key=natural))])
         )  # fmt: skip
     flat, casts = _cast(flat, goal, dtype)
     report = _report(mapping, specs, flat, casts, time.perf_counter() - start)

@@ -207,8 +207,9 @@ def with_chains(made: Iterable[Unit]) -> list[Unit]:
     made = list(made)
     totals: dict[tuple[str, ...], int] = defaultdict(int)
     for unit in made:
+        count = unit.count
         for depth in range(len(unit.path) + 1):
-            totals[unit.path[:depth]] += unit.count
+            totals[unit.path[:depth]] += count
     return [
         replace(u, chain=frozenset(totals[u.path[:d]] for d in range(len(u.path) + 1)))
         for u in made
