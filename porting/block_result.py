@@ -124,6 +124,7 @@ def _right_port(case: BlockCase) -> Port:
         port_leaves(source.table, tensors_of(case)),
         _target_init(case),
         {**asdict(config), "packed": source.packed},
+        layer="EncoderBlock",
     )
 
 
