@@ -148,7 +148,9 @@ ROWS = (
         configure(dim=0),
         "values",
         "forward",
-        lambda port: port.layer in ("Softmax", "LogSoftmax") and port.config["dim"] not in (0, None),
+        lambda port: (
+            port.layer in ("Softmax", "LogSoftmax") and port.config["dim"] not in (0, None)
+        ),
     ),
     Fault(
         "dropout_train_mode",
@@ -184,7 +186,9 @@ ROWS = (
         run_with(_pad_with_zeros),
         "values",
         "forward",
-        lambda port: _MAXIMUM(port) and bool(port.config["padding"]) and not port.config["ceil_mode"],
+        lambda port: (
+            _MAXIMUM(port) and bool(port.config["padding"]) and not port.config["ceil_mode"]
+        ),
     ),
     Fault(
         "count_include_pad",

@@ -33,7 +33,9 @@ def _flattened(order: str) -> Transform:
     """The rows of the kernel in `order` instead of (h w c)."""
 
     def transform(port: Port) -> Port:
-        rule = Rule(f"(h w c) o -> ({order}) o", dict(zip("chw", port.config["feature_map"], strict=True)))
+        rule = Rule(
+            f"(h w c) o -> ({order}) o", dict(zip("chw", port.config["feature_map"], strict=True))
+        )
         return port.with_leaves({"params/kernel": rule.apply(port.leaves["params/kernel"])})
 
     return transform

@@ -1,0 +1,245 @@
+"""`check_matrix`: every fault against every check, every probe and both states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from porting import limits
+from porting.checks.bench import SECOND, Bench, Run
+from porting.checks.columns import CHECKS, OUTPUT_CHECKS, Judgement
+from porting.checks.layer_bench import layer_bench
+from porting.checks.matrix import CLEAN, STATES, Cell, Check, CheckMatrix
+from porting.checks.probes import PROBES
+from porting.errors import ArgumentError, number_of
+from porting.faults import Fault, Port, checked, fitting
+
+#: Matrices that are kept.
+MATRICES = 64
+BLOCK = "EncoderBlock"
+
+
+def check_matrix(
+    target: str,
+    *,
+    faults: Iterable[str] | None = None,
+    checks: Iterable[str] | None = None,
+    probes: Iterable[str] | None = None,
+    seed: int = 0,
+    **config: Any,
+) -> CheckMatrix:
+    """Mutation testing for port checks: which check sees which fault.
+
+    Every fault that fits is put into a right port, and every check is asked whether it
+    notices, on every probe, with the leaves of a fresh layer and with random ones.
+
+    Args:
+        target: a name in `LAYERS`, or `"EncoderBlock"`.
+        faults: names of `FAULTS`; all that fit, if left out.
+        checks: names of `CHECKS`; all, if left out.
+        probes: names of `PROBES`; all, if left out.
+        seed: of the leaves and the inputs.
+        config: options of the layer, on top of a small configuration in which faults are
+            silent (square kernels, stride 2, a causal mask); for the block those of
+            `BlockCase` (`source`, `d_model`, `num_heads`, `d_ff`, `length`).
+
+    Returns:
+        The matrix; made once for equal arguments.
+
+    Raises:
+        ArgumentError: an unknown name, a fault that does not fit, or options that do not.
+        LimitError: a size is too large.
+
+    >>> matrix = check_matrix("Linear", probes=["random_normal"])
+    >>> matrix.cell("kernel_reshaped", "shapes").status
+    'missed'
+    >>> matrix.cell("kernel_reshaped", "bound").status
+    'caught'
+    """
+    options = tuple(sorted((key, _kept(value)) for key, value in config.items()))
+    seed = limits.seed("seed", seed)
+    names = (_chosen("check", checks, CHECKS), _chosen("probe", probes, PROBES))
+    wanted = None if faults is None else tuple(faults)
+    return _matrix(target, wanted, *names, seed, options)
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        raise ArgumentError("A matrix takes no masks: pass is_causal=True.")
+    return tuple(map(_kept, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _chosen(kind: str, names: Iterable[str] | None, table: Mapping[str, Any]) -> tuple[str, ...]:
+    if names is None:
+        return tuple(table)
+    chosen = tuple(names)
+    unknown = [name for name in chosen if name not in table]
+    if unknown:
+        raise ArgumentError(f"There is no {kind} {unknown[0]!r}. Use one of {', '.join(table)}.")
+    return tuple(name for name in table if name in chosen)
+
+
+@lru_cache(MATRICES)
+def _matrix(
+    target: str,
+    faults: tuple[str, ...] | None,
+    checks: tuple[str, ...],
+    probes: tuple[str, ...],
+    seed: int,
+    config: tuple[tuple[str, Any], ...],
+) -> CheckMatrix:
+    bench = _bench(target, probes, seed, dict(config))
+    right = bench.ports["random"]
+    rows = fitting(right) if faults is None else tuple(checked(name, right) for name in faults)
+    cells: dict[tuple[str, str, str, str], Cell] = {}
+    filler = _Filler(bench, checks, probes)
+    for fault in (None, *rows):
+        cells |= filler.row(fault)
+    return CheckMatrix(
+        target,
+        tuple(bench.config.items()),
+        rows,
+        tuple(CHECKS[name] for name in checks),
+        tuple(PROBES[name] for name in probes),
+        cells,
+    )
+
+
+def _bench(target: str, probes: tuple[str, ...], seed: int, config: dict[str, Any]) -> Bench:
+    if target == BLOCK:
+        from porting.checks.block_bench import block_bench
+
+        return block_bench(probes, seed, config)
+    return layer_bench(target, probes, seed, config)
+
+
+class _Filler:
+    """Fills the rows of one matrix; what all rows need is computed once."""
+
+    def __init__(self, bench: Bench, checks: tuple[str, ...], probes: tuple[str, ...]) -> None:
+        self.bench, self.checks = bench, checks
+        self.probes = probes
+        self.clean = {
+            (state, probe): Run(*self._expected(state, probe), self._caller(state, probe, None))
+            for state in STATES
+            for probe in (*probes, SECOND)
+            if bench.inputs[probe] is not None
+        }
+
+    def _expected(self, state: str, probe: str) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.bench.reference(state, probe), self.bench.bound(state, probe)
+
+    def _caller(self, state: str, probe: str, port: Port | None) -> Any:
+        made = self.bench.ports[state] if port is None else port
+        return lambda double: self.bench.run(made, probe, double)
+
+    def _run(self, state: str, probe: str, port: Port | None) -> Run:
+        clean = self.clean[state, probe]
+        if port is None:
+            return clean
+        call = self._caller(state, probe, port)
+        return Run(clean.reference, clean.bound, call, clean.difference)
+
+    def row(self, fault: Fault | None) -> dict[tuple[str, str, str, str], Cell]:
+        """All cells of one fault, or of the right port."""
+        name = fault.name if fault else CLEAN
+        ports = {
+            state: fault.inject(self.bench.ports[state]) if fault else None for state in STATES
+        }
+        runs = {key: self._run(*key, ports[key[0]]) for key in self.clean}
+        cells = {}
+        for check in self.checks:
+            for probe in self.probes:
+                for state in STATES:
+                    asked = CHECKS[check].state or state
+                    cells[name, check, probe, state] = self._cell(
+                        fault, CHECKS[check], probe, asked, ports[asked], runs
+                    )
+        return cells
+
+    def _cell(
+        self,
+        fault: Fault | None,
+        check: Check,
+        probe: str,
+        state: str,
+        port: Port | None,
+        runs: Mapping[tuple[str, str], Run],
+    ) -> Cell:
+        right = self.bench.ports[state]
+        if check.name == "leaves":
+            return _status(fault, *_leaves(right, port), self._reason(fault, port, right, True))
+        if (state, probe) not in runs:
+            return Cell("n/a", f"{self.bench.target} has no such input.")
+        run = runs[state, probe]
+        if check.name == "two_probes":
+            failed, story = _both(run, runs[state, SECOND])
+        else:
+            kind = "bound" if check.name == "bound_randomised" else check.name
+            failed, story = OUTPUT_CHECKS[kind].judge(run)
+        reason = self._reason(fault, port, right, False)
+        return _status(fault, failed, story, reason, np.nan if run.crash else run.difference)
+
+    def _reason(self, fault: Fault | None, port: Port | None, right: Port, leaves: bool) -> str:
+        """Why this fault cannot be seen here, in any state of the leaves."""
+        if fault is None or port is None:
+            return ""
+        every = self.bench.ports["random"]
+        if _changes_nothing(fault.inject(every), every):
+            return "With these options the fault changes nothing: the port is the right one."
+        return "" if leaves else fault.hidden(right)
+
+
+def _changes_nothing(port: Port, right: Port) -> bool:
+    return (
+        not _leaves(right, port)[0]
+        and port.forward is None
+        and dict(port.config) == dict(right.config)
+    )
+
+
+def _leaves(right: Port, port: Port | None) -> Judgement:
+    """Whether a leaf differs, and which."""
+    made = right.leaves if port is None else port.leaves
+    wrong = [path for path, leaf in right.leaves.items() if not _same(leaf, made[path])]
+    if not wrong:
+        return False, (
+            f"All {number_of(len(made), 'leaf')} are right bit for bit."
+            if made
+            else "The layer has no leaves."
+        )
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    shapes = right.leaves[wrong[0]].shape, made[wrong[0]].shape
+    if shapes[0] != shapes[1]:
+        return True, f"{wrong[0]}{more}: shape {shapes[1]} where {shapes[0]} belongs."
+    off = np.count_nonzero(right.leaves[wrong[0]] != made[wrong[0]])
+    return True, f"{wrong[0]}{more}: {off} of {made[wrong[0]].size} numbers differ."
+
+
+def _same(right: np.ndarray, made: np.ndarray) -> bool:
+    return (
+        right.shape == made.shape
+        and right.dtype == made.dtype
+        and right.tobytes() == made.tobytes()
+    )
+
+
+def _both(first: Run, second: Run) -> Judgement:
+    for run, words in ((first, "this input"), (second, "small random numbers")):
+        failed, story = OUTPUT_CHECKS["bound"].judge(run)
+        if failed:
+            return True, f"On {words}: {story[0].lower()}{story[1:]}"
+    return False, f"On both inputs: {story[0].lower()}{story[1:]}"
+
+
+def _status(
+    fault: Fault | None, failed: bool, story: str, reason: str, difference: float = np.nan
+) -> Cell:
+    if fault is None:
+        return Cell("false_alarm" if failed else "passed", story, difference)
+    if not failed and reason:
+        return Cell("equivalent", reason, difference)
+    return Cell("caught" if failed else "missed", story, difference)

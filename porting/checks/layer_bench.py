@@ -1,0 +1,124 @@
+"""The bench of one layer: its Linen module beside its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from porting.checks.bench import Bench, probe_inputs
+from porting.checks.fresh import fresh_state
+from porting.checks.settings import SETTINGS
+from porting.faults import Forward, Port, port_of
+from porting.layers import Config, Layer, layer_named
+from porting.layers.judge import output_bound
+from porting.layers.run import run_reference
+from porting.leaves import port_leaves
+from porting.tree import unflatten
+
+#: Compiled modules that are kept; each serves all shapes and both precisions.
+COMPILED = 256
+
+
+class _Recipe:
+    """A module as a key: the layer, its options, and what runs instead of it."""
+
+    def __init__(self, layer: str, options: Mapping[str, Any], forward: Forward | None) -> None:
+        self.layer, self.options, self.forward = layer, options, forward
+        self.key = (layer, forward, tuple((k, _frozen(v)) for k, v in sorted(options.items())))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Recipe) and self.key == other.key
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+@lru_cache(COMPILED)
+def _compiled(recipe: _Recipe) -> Callable[..., Any]:
+    import jax
+
+    module = layer_named(recipe.layer).linen(Config(**recipe.options))
+    call = module.apply if recipe.forward is None else partial(recipe.forward, module)
+    return jax.jit(lambda variables, inputs, keywords: call(variables, *inputs, **keywords))
+
+
+def _apply(layer: Layer, port: Port, inputs: tuple[np.ndarray, ...], double: bool) -> np.ndarray:
+    """The Linen module of a port, inputs and output in the PyTorch layout."""
+    import jax
+
+    if double:
+        with jax.enable_x64(True):
+            return _apply_in(layer, port, inputs, np.dtype(np.float64))
+    return _apply_in(layer, port, inputs, np.dtype(np.float32))
+
+
+def _apply_in(
+    layer: Layer, port: Port, inputs: tuple[np.ndarray, ...], dtype: np.dtype
+) -> np.ndarray:
+    options = {**port.config, "dtype": dtype}
+    c = Config(**options)
+    moved = tuple(layer.into(_cast(x, dtype), c) for x in inputs)
+    variables = unflatten({path: _cast(leaf, dtype) for path, leaf in port.leaves.items()})
+    run = _compiled(_Recipe(layer.name, options, port.forward))
+    return np.asarray(layer.out_of(np.asarray(run(variables, moved, layer.keywords(c, moved))), c))
+
+
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return array if array.dtype.kind in "iub" else np.asarray(array, dtype)
+
+
+def layer_bench(name: str, probes: tuple[str, ...], seed: int, config: Mapping[str, Any]) -> Bench:
+    """The bench of the layer called `name`.
+
+    Args:
+        name: a key of `LAYERS`.
+        probes: names of the probes.
+        seed: of the source's leaves, of the inputs, and (plus one) of the target's init.
+        config: the layer's options, on top of those of `SETTINGS`.
+
+    Raises:
+        PortingError: there is no such layer, or the options do not fit it.
+    """
+    layer = layer_named(name)
+    given = {**layer.example, **SETTINGS.get(name, {}), **config}
+    c = layer.example_config(**given)
+    layer.check(c, None, "linen")
+    states = {
+        "fresh": fresh_state(layer, c, seed, given),
+        "random": layer.example_state(seed, **given),
+    }
+    inputs = probe_inputs(layer.inputs(c), probes, seed)
+
+    def port(state: Mapping[str, np.ndarray]) -> Port:
+        leaves = port_leaves(layer.leaves(c) or (), state)
+        contiguous = {path: np.array(leaf, order="C") for path, leaf in leaves.items()}
+        return port_of(name, contiguous, vars(c), seed + 1)
+
+    def given_to(probe: str) -> tuple[np.ndarray, ...]:
+        arrays = inputs[probe]
+        assert arrays is not None
+        return arrays
+
+    def bound(state: str, probe: str) -> np.ndarray | None:
+        if layer.terms is None:
+            return None
+        return output_bound(layer, states[state], given_to(probe), c)
+
+    return Bench(
+        target=name,
+        config=given,
+        ports={state: port(source) for state, source in states.items()},
+        inputs=inputs,
+        reference=lambda state, probe: run_reference(layer, states[state], given_to(probe), c),
+        bound=bound,
+        run=lambda port, probe, double: _apply(layer, port, given_to(probe), double),
+    )
