@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from porting.diagnose.bits import canonical, fingerprint, probes
+from porting.diagnose.names import words
 from porting.diagnose.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
@@ -56,7 +57,7 @@ class Evidence:
 
     def size(self, key: str) -> int:
         """The number of elements of a source tensor."""
-        return int(np.prod(self.shapes[key], dtype=np.int64))
+        return math.prod(self.shapes[key])
 
     def print_of(self, key: str) -> int:
         """The order-free fingerprint of a source tensor."""
@@ -86,7 +87,7 @@ class Evidence:
 
     def of_size(self, size: int) -> list[str]:
         """Keys of tensors with `size` elements."""
-        return [key for key in self.shapes if self.size(key) == size]
+        return [key for key, shape in self.shapes.items() if math.prod(shape) == size]
 
     def same(self, a: str, b: str) -> bool:
         """Whether two keys hold the same tensor (tied, or stored twice)."""
@@ -98,10 +99,11 @@ class Evidence:
 
     def nearest(self, keys: Iterable[str], home: Iterable[str]) -> list[str]:
         """`keys`, those that share the longest beginning with one of `home` first."""
-        homes = list(home)
+        homes = [words(h) for h in home]
 
         def distance(key: str) -> int:
-            return -max((len(os.path.commonpath([key, h])) for h in homes), default=0)
+            own = words(key)
+            return -max((_shared(own, h) for h in homes), default=0)
 
         return sorted(keys, key=distance)
 
@@ -117,3 +119,10 @@ class Evidence:
     def joined(self, row: Leaf) -> np.ndarray:
         """The source of a row before its rule: one tensor, or several joined."""
         return row.join.forward([self.array(key) for key in row.sources])
+
+
+def _shared(a: list[str], b: list[str]) -> int:
+    """How many words two names begin with in common."""
+    return next(
+        (n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )

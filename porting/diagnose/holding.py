@@ -184,7 +184,10 @@ def _by_same_rule(q: Question) -> Holding | None:
     if q.row is None or q.expected is None or len(q.home) != 1 or q.row.join is not ONLY:
         return None
     e, stem = q.evidence, template(q.home[0])
-    keys = e.nearest([k for k in e.shaped_like(q.home[0]) if k not in q.home], q.home)
+    keys = [k for k in e.shaped_like(q.home[0]) if k not in q.home]
+    if not q.row.rule.selects:
+        keys = [k for k in keys if e.extent_of(k) == q.extent]
+    keys = e.nearest(keys, q.home)
     for key in sorted(keys, key=lambda k: template(k) != stem):
         if equal(_ruled(q.row, q.bits_of(e.array(key))), q.bits):
             others = tuple(k for k in keys if k != key and e.same(k, key))
@@ -195,7 +198,8 @@ def _by_same_rule(q: Question) -> Holding | None:
 def _by_print(q: Question) -> Holding | None:
     """Another tensor of as many elements whose fingerprint is the leaf's."""
     e = q.evidence
-    keys = [k for k in e.of_size(q.leaf.size) if k not in q.home]
+    sized = [k for k in e.of_size(q.leaf.size) if k not in q.home]
+    keys = [k for k in sized if e.extent_of(k) == q.extent]
     if not keys or q.leaf.size < 2:
         return None
     own = fingerprint(q.bits)

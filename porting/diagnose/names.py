@@ -48,13 +48,22 @@ def last(name: str) -> str:
     return re.split(r"[./]", name)[-1]
 
 
+def words(name: str) -> list[str]:
+    """The words of a path or key.
+
+    >>> words("h_0/q.weight")
+    ['h', '0', 'q', 'weight']
+    """
+    return _WORD.findall(name)
+
+
 def alike(path: str, key: str) -> float:
     """The share of words that the modules of a path and a key have in common.
 
     >>> alike("params/h_0/q/kernel", "h.0.q.weight") > alike("params/h_0/q/kernel", "h.1.q.weight")
     True
     """
-    mine, theirs = (Counter(_WORD.findall(parent(n))) for n in (path, key))
+    mine, theirs = (Counter(words(parent(n))) for n in (path, key))
     if last(path) == last(key):
         mine, theirs = mine + Counter([last(path)]), theirs + Counter([last(key)])
     return (mine & theirs).total() / max((mine | theirs).total(), 1)

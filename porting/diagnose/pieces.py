@@ -16,10 +16,11 @@ from itertools import combinations
 import numpy as np
 
 from porting.diagnose.arrange import Arrangement, axis_names
-from porting.diagnose.bits import equal, slice_sums
+from porting.diagnose.bits import blocks, equal, probes, slice_sums
 from porting.diagnose.steps import Step
 from porting.layouts import Rule
 
+LARGE = 2**18  #: elements from which a few values are looked up first
 ENOUGH = 0.5  #: the share of a leaf's slices that must be the source's to name it
 
 
@@ -81,6 +82,8 @@ def assemble(source: np.ndarray, leaf: np.ndarray) -> Arrangement | None:
     """
     if source.dtype != leaf.dtype or not source.size or not leaf.size:
         return None
+    if leaf.size > LARGE and shared(source, leaf) < ENOUGH / 2:
+        return None
     best: Arrangement | None = None
     for axis, axes in _starts(source, leaf):
         index = locate(slice_sums(leaf, axes), slice_sums(source, (axis,)))
@@ -92,6 +95,26 @@ def assemble(source: np.ndarray, leaf: np.ndarray) -> Arrangement | None:
             return made
         best = best or made
     return best
+
+
+def shared(source: np.ndarray, leaf: np.ndarray) -> float:
+    """The share of a few values of `leaf` (bits) that are anywhere in `source` (bits).
+
+    >>> shared(np.arange(9, dtype=np.uint32), np.arange(6, 12, dtype=np.uint32))
+    0.5
+    """
+    some = np.unique(leaf[probes(leaf.shape)])
+    table = np.zeros(1 << 16, bool)
+    table[_bucket(some)] = True
+    found = np.zeros(len(some), bool)
+    for piece in blocks(source.shape):
+        part = source[piece].reshape(-1)
+        found |= np.isin(some, part[table[_bucket(part)]])
+    return float(found.mean())
+
+
+def _bucket(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32, copy=False) * np.uint32(0x9E3779B1)) >> np.uint32(16)
 
 
 def _starts(source: np.ndarray, leaf: np.ndarray) -> list[tuple[int, tuple[int, ...]]]:
