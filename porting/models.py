@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen, nnx
 
 from porting.block_modules import TORCH_EPSILON, LinenEncoderBlock, NNXEncoderBlock
@@ -14,6 +15,8 @@ from porting.layouts import Rule
 from porting.leaves import Leaf
 from porting.mapping import Mapping as PortMapping
 from porting.mapping import infer_mapping
+from porting.trace import Trace, record_linen
+from porting.tree import unflatten
 
 #: the convolutions of RNet: name, in, out, kernel size, pooled after it
 _RNET_CONVS = (("1", 3, 28, 3, True), ("2", 28, 48, 3, True), ("3", 48, 64, 2, False))
@@ -155,3 +158,18 @@ def decided_mapping(name: str, source: Mapping[str, Any]) -> PortMapping:
         leaf = mapping.leaves[path]
         mapping = mapping.choose(path, Leaf(path, leaf.sources, Rule(pattern)))
     return mapping
+
+
+def traces_of(name: str, leaves: Mapping[str, Any]) -> Trace:
+    """The forward pass of a shipped Linen model that holds `leaves`, on a fixed random input.
+
+    >>> from porting.tree import leaves as shapes_of
+    >>> import numpy as np
+    >>> spec = shapes_of(MODELS["block-linen"].target())
+    >>> ones = {path: np.ones(leaf.shape, np.float32) for path, leaf in spec.items()}
+    >>> traces_of("block-linen", ones).stages[0].path
+    'ln1'
+    """
+    module, sample = MODELS[name].target()
+    x = np.random.default_rng(0).standard_normal(sample.shape, np.float32)
+    return record_linen(module, unflatten(leaves), x, double=True)

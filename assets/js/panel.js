@@ -5,6 +5,7 @@ import { decode, el, number, token } from "./page.js";
 export const MARGIN = { l: 42, r: 6, t: 4, b: 36 };
 export const NORMS = 18;
 export const NUMBERS_FROM = 26;
+const LOWEST_ROW = 16;
 
 export class Panel {
   constructor(group, key) {
@@ -54,7 +55,8 @@ export class Panel {
     if (data.norms) { margin.r += NORMS; margin.t += NORMS; }
     if (this.group.strip) { margin.l = 6; margin.b = 22; }
     const width = Math.round(cell * data.columns) + margin.l + margin.r;
-    const height = Math.round(cell * data.rows) + margin.t + margin.b;
+    const tall = data.rows === 1 ? Math.max(cell, LOWEST_ROW) : cell;
+    const height = Math.round(tall * data.rows) + margin.t + margin.b;
     const ink = token("--pl-ink-soft");
     const ticks = (count) => {
       const step = [1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100].find((s) => s * cell >= (count > 100 ? 26 : 18)) || 128;

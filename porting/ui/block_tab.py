@@ -12,6 +12,7 @@ from porting import limits
 from porting.block import LINEN_TO_NNX
 from porting.block_blind import blind_spots, seen
 from porting.block_case import SOURCES, BlockCase
+from porting.block_code import block_program
 from porting.block_faults import BLOCK_FAULTS
 from porting.block_result import BlockResult, LeafRow, faults_for, run_block
 from porting.errors import ArgumentError
@@ -74,6 +75,7 @@ def view(recipe: BlockView) -> dict[str, Any]:
         _leaves(result, recipe.leaf),
         _pictures(result, row),
         _blind_spots(recipe),
+        lens.code("code", "This port", [("Linen and NNX", block_program(recipe.case))]),
     ]
     return lens.column(result.verdict, blocks, to_query("block", recipe), actions)
 

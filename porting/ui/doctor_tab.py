@@ -24,8 +24,8 @@ from porting.figures.stages import chart_height, stage_chart
 from porting.figures.trace import trace_bars
 from porting.mapping import Mapping as PortMapping
 from porting.mapping import infer_mapping, port_checkpoint
-from porting.models import MODELS, decided_mapping
-from porting.trace import compare_traces, explain, load_trace
+from porting.models import MODELS, decided_mapping, traces_of
+from porting.trace import Trace, compare_traces, explain, load_trace
 from porting.tree import flatten
 from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
@@ -60,12 +60,14 @@ class DoctorView:
         breaks: names of `BREAKS`, joined by commas.
         hidden: whether the person is to guess: 0, or the number of the riddle.
         pick: the leaf in the picture; "" for the first that is wrong.
+        forward: whether the right and the broken model are run and compared as well.
     """
 
     patient: str = "block-linen"
     breaks: str = "square,query_key"
     hidden: int = 0
     pick: str = ""
+    forward: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -156,7 +158,7 @@ def view(recipe: DoctorView, given: Given) -> dict[str, Any]:
         lens.findings("findings", "Findings", _findings(found)),
         _tree(found, pick),
         _picture(found.leaves[pick], patient),
-        *_stages(given, found),
+        *_stages(_traces(recipe, given, patient), found),
         lens.code("report", "To take along", _exports(patient, found)),
     ]
     actions = [lens.action("riddle", "Give me a riddle")] if recipe.patient in MODELS else []
@@ -239,19 +241,27 @@ def _picture(verdict: LeafVerdict, patient: Patient) -> dict[str, Any] | None:
     )
 
 
-def _stages(given: Given, found: Diagnosis) -> list[dict[str, Any]]:
+def _traces(recipe: DoctorView, given: Given, patient: Patient) -> tuple[Trace, Trace] | None:
+    """The reference's trace and the patient's: uploaded, or recorded on a shipped model."""
+    if recipe.patient in MODELS:
+        if not recipe.forward:
+            return None
+        right, _, _ = _clean(recipe.patient)
+        return traces_of(recipe.patient, right), traces_of(recipe.patient, patient.ported)
     if len(given.traces) != 2:
+        return None
+    return load_trace(given.traces[0]), load_trace(given.traces[1])
+
+
+def _stages(traces: tuple[Trace, Trace] | None, found: Diagnosis) -> list[dict[str, Any]]:
+    if traces is None:
         return []
-    comparison = compare_traces(*(load_trace(path) for path in given.traces))
+    comparison = compare_traces(*traces)
     bars = trace_bars(comparison)
-    said = explain(comparison, found)
+    said = explain(comparison, found).report()
     return [
         lens.chart(
-            "stages",
-            "Where the forward pass parts",
-            stage_chart(bars),
-            chart_height(bars),
-            said.report(),
+            "stages", "Where the forward pass parts", stage_chart(bars), chart_height(bars), said
         )
     ]
 
@@ -287,6 +297,7 @@ def read(
     breaks: Any,
     hidden: Any,
     pick: str | None,
+    forward: Any,
     checkpoint: Any,
     params: str | None,
     traces: Any,
@@ -305,6 +316,7 @@ def read(
         ",".join(n for n in names if n in BREAKS),
         limits.whole("hidden", hidden or 0),
         pick or "",
+        bool(forward),
     )
     return recipe, Given(files, params, pair)
 
@@ -350,7 +362,13 @@ def restored(query: Mapping[str, str]) -> list[Any]:
     recipe = from_query(DoctorView(), query, {"patient": tuple(k for k in PATIENTS if k != UPLOAD)})
     breaks = [n for n in query.get("breaks", recipe.breaks).split(",") if n in BREAKS]
     recipe = replace(recipe, breaks=",".join(breaks))
-    values = [recipe.patient, menu(recipe.patient, breaks), recipe.hidden, recipe.pick]
+    values = [
+        recipe.patient,
+        menu(recipe.patient, breaks),
+        recipe.hidden,
+        recipe.pick,
+        recipe.forward,
+    ]
     return [*values, in_lens(view)(recipe, Given())]
 
 
@@ -393,6 +411,11 @@ def build() -> frame.Built:
                     file_types=[".safetensors"],
                     height=110,
                 )
+            forward = gr.Checkbox(
+                default.forward,
+                label="Run both models as well",
+                info="Finds the stage where the forward pass parts. Takes some seconds.",
+            )
             pick = gr.Textbox(default.pick, label="Leaf in the picture", max_lines=1)
             go = gr.Button("Repair and save", variant="primary", size="sm")
             saved = gr.File(
@@ -402,7 +425,7 @@ def build() -> frame.Built:
             result = lens.Lens(elem_id="doctor-lens")
             closer = lens.Tile("doctor-lens")
 
-    inputs = [patient, breaks, hidden, pick, checkpoint, params, traces]
+    inputs = [patient, breaks, hidden, pick, forward, checkpoint, params, traces]
     heavy = {**frame.QUIET, "concurrency_id": "heavy"}
     patient.input(
         lambda p, b: (
@@ -410,9 +433,10 @@ def build() -> frame.Built:
             "",
             gr.update(visible=p == UPLOAD),
             gr.update(visible=p != UPLOAD),
+            gr.update(visible=p != UPLOAD),
         ),
         [patient, breaks],
-        [breaks, pick, files, hidden],
+        [breaks, pick, files, hidden, forward],
         **frame.QUIET,
     ).then(show, inputs, result, **heavy)
     gr.on(
@@ -436,7 +460,7 @@ def build() -> frame.Built:
         concurrency_id="heavy",
         concurrency_limit=1,
     )
-    return frame.Built([patient, breaks, hidden, pick, result], show, inputs, result)
+    return frame.Built([patient, breaks, hidden, pick, forward, result], show, inputs, result)
 
 
 def picked(event: gr.EventData) -> str:
