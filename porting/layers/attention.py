@@ -12,6 +12,7 @@ from flax.nnx.nn.attention import dot_product_attention_weights
 
 from porting.errors import ArgumentError, UnsupportedError
 from porting.layers.dense import TORCH
+from porting.layers.rotation import Rotation
 from porting.layers.row import Config, Input, Layer, Shapes, State
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
@@ -106,13 +107,21 @@ def score_bias(c: Config) -> np.ndarray | None:
 
 
 def attention(
-    query: Any, key: Any, value: Any, mask: Any = None, bias: Any = None, **_: Any
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    bias: Any = None,
+    rotation: Rotation | None = None,
+    **_: Any,
 ) -> Any:
     """Attention from Flax's own weights, softmax in the dtype of the query.
 
     `nnx.dot_product_attention` hands over to `jax.nn.dot_product_attention`, whose softmax
     is float32 even inside `jax.enable_x64`.
     """
+    if rotation:
+        query, key = (rotation.turn(a, jnp, -3) for a in (query, key))
     bias = None if bias is None else jnp.asarray(bias, query.dtype)
     weights = dot_product_attention_weights(query, key, bias=bias, mask=mask, deterministic=True)
     value = jnp.repeat(value, query.shape[-2] // value.shape[-2], axis=-2)
@@ -224,11 +233,11 @@ def mha_keywords(c: Config, inputs: tuple[Any, ...]) -> dict[str, Any]:
     return {"mask": jnp.asarray(kept if query.ndim == 3 else kept[0])}
 
 
-def linen_attention(c: Config) -> linen.Module:
+def linen_attention(c: Config, rotation: Rotation | None = None) -> linen.Module:
+    options: dict[str, Any] = {}
     bias = score_bias(c)
-    options: dict[str, Any] = (
-        {} if bias is None else {"attention_fn": partial(attention, bias=bias)}
-    )
+    if bias is not None or rotation:  # what Flax's own attention does not do
+        options["attention_fn"] = partial(attention, bias=bias, rotation=rotation)
     return linen.MultiHeadDotProductAttention(
         num_heads=c.num_heads,
         qkv_features=c.embed_dim,
@@ -238,7 +247,7 @@ def linen_attention(c: Config) -> linen.Module:
     )
 
 
-def nnx_attention(c: Config, **kw: Any) -> nnx.Module:
+def nnx_attention(c: Config, rotation: Rotation | None = None, **kw: Any) -> nnx.Module:
     kdim, vdim = c.kdim or c.embed_dim, c.vdim or c.embed_dim
     module = nnx.MultiHeadAttention(
         num_heads=c.num_heads,
@@ -246,7 +255,7 @@ def nnx_attention(c: Config, **kw: Any) -> nnx.Module:
         in_kv_features=kdim,
         use_bias=c.bias,
         decode=False,
-        attention_fn=partial(attention, bias=score_bias(c)),
+        attention_fn=partial(attention, bias=score_bias(c), rotation=rotation),
         **kw,
     )
     if vdim != kdim:  # the constructor knows one size for both

@@ -90,6 +90,8 @@ NUMBERS = frozenset(
         "p",
         "layer_norm_eps",
         "base",
+        "rotary_emb_base",
+        "rotary_pct",
         "negative_slope",
         "alpha",
         "beta",
@@ -155,7 +157,7 @@ def _needs(name: str, value: Any) -> str:
     if name in NUMBERS:
         if not _is_finite(value):
             return "a finite number"
-        if name == "base" and value <= 0:
+        if name in ("base", "rotary_emb_base") and value <= 0:
             return "a number above 0"
         return "a number from 0" if name in POSITIVE and value < 0 else ""
     return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from porting.errors import ArgumentError
 from porting.layers.attention import (
     CALL_MASKS,
     HEADS,
@@ -18,6 +19,7 @@ from porting.layers.attention import (
     mha_keywords,
     nnx_attention,
 )
+from porting.layers.rotation import Rotation
 from porting.layers.row import Config, Input, Layer, Shapes, State
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
@@ -128,17 +130,42 @@ def _neox_leaves(c: Config) -> list[Leaf]:
     return rows + biased_leaves("out", "dense", out, identity(1), True)
 
 
+def _neox_rotation(c: Config) -> Rotation | None:
+    """The first rotary_pct of every head turns, half-split."""
+    width = int(c.embed_dim // c.num_heads * c.rotary_pct)
+    return Rotation(width, c.rotary_emb_base) if width else None
+
+
+def _check_neox(c: Config, state: State | None, api: str) -> None:
+    width = int(c.embed_dim // c.num_heads * c.rotary_pct)
+    if c.rotary_pct > 1 or width % 2:
+        raise ArgumentError(
+            f"rotary_pct = {c.rotary_pct} of head_dim = {c.embed_dim // c.num_heads} are {width} "
+            "features. Pass a share from 0 to 1 that is an even number of them."
+        )
+
+
 def _neox_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.ndarray:
     x = inputs[0]
     packed = x @ state["query_key_value.weight"].T + state["query_key_value.bias"]
     packed = packed.reshape(*x.shape[:2], c.num_heads, 3, -1)
-    return self_attention(state, x, c, [packed[:, :, :, j] for j in range(3)], ("dense", False))
+    parts = [packed[:, :, :, j] for j in range(3)]
+    rotation = _neox_rotation(c)
+    if rotation:
+        parts[:2] = (rotation.turn(part, np, -3) for part in parts[:2])
+    return self_attention(state, x, c, parts, ("dense", False))
 
 
 NEOX = Layer(
     name="GPTNeoXAttention",
     title="GPT-NeoX's and BLOOM's attention: packed per head",
-    options={"embed_dim": None, "num_heads": None} | CALL_MASKS,
+    options={
+        "embed_dim": None,
+        "num_heads": None,
+        "rotary_pct": 0.0,
+        "rotary_emb_base": 10000.0,
+        **CALL_MASKS,
+    },
     example={"num_heads": 3, "embed_dim": 15},
     keys=lambda c: {
         "query_key_value.weight": (3 * c.embed_dim, c.embed_dim),
@@ -157,12 +184,19 @@ NEOX = Layer(
     },
     pitfalls=(
         "The rows are [q; k; v] for each head; read as three blocks they fit as well.",
-        "The mask and the rotary embedding come from the model: pass is_causal=True, and see "
-        "RotaryEmbedding.",
+        "The mask and the rotary embedding come from the model, so they are off here: pass "
+        "is_causal=True and, for GPT-NeoX itself, rotary_pct=0.25.",
         HEADS,
     ),
     sources=(HF + "gpt_neox/modeling_gpt_neox.py",),
-    **HF_ROW,
+    check=_check_neox,
+    **(
+        HF_ROW
+        | {
+            "linen": lambda c: linen_attention(c, _neox_rotation(c)),
+            "nnx": lambda c, **kw: nnx_attention(c, _neox_rotation(c), **kw),
+        }
+    ),
 )
 
 ROWS = (GPT2, NEOX)

@@ -13,37 +13,18 @@ from porting.errors import ArgumentError
 from porting.layers.attention import CALL_MASKS, HEADS, HF, attention, check_heads, score_bias
 from porting.layers.modules import LinenFunction, NNXFunction
 from porting.layers.packed import HF_ROW, biased_leaves, self_attention
+from porting.layers.rotation import Rotation
 from porting.layers.row import Config, Input, Layer, Shapes, State
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
 
 
-def rotary_angles(time: int, dim: int, base: float) -> np.ndarray:
-    """position · base^(−2i/dim), of shape (time, dim / 2), float64."""
-    return np.outer(np.arange(time), base ** (-np.arange(0, dim, 2) / dim))
+def _rotation(c: Config) -> Rotation:
+    return Rotation(c.rotary_dim or c.dim, c.base, c.interleaved)
 
 
-def rotate(x: Any, cos: Any, sin: Any, interleaved: bool, api: Any) -> Any:
-    """Rotate pairs of the last axis by angles broadcastable to (…, dim / 2).
-
-    Half-split pairs i with i + dim/2, interleaved 2i with 2i + 1.
-    """
-    if interleaved:
-        a, b = x[..., 0::2], x[..., 1::2]
-    else:
-        a, b = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
-    parts = (a * cos - b * sin, b * cos + a * sin)
-    return api.stack(parts, -1).reshape(x.shape) if interleaved else api.concatenate(parts, -1)
-
-
-def _rotary(x: Any, c: Config, api: Any, axis: int) -> Any:
-    """Rotate the first `rotary_dim` features of x, positions along `axis`."""
-    width = c.rotary_dim or c.dim
-    angles = rotary_angles(x.shape[axis], width, c.base)
-    angles = angles.reshape(*angles.shape[:1], *[1] * (-axis - 2), angles.shape[1])
-    cos, sin = (api.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
-    turned = rotate(x[..., :width], cos, sin, c.interleaved, api)
-    return turned if width == x.shape[-1] else api.concatenate([turned, x[..., width:]], -1)
+def _turn(x: Any, c: Config) -> Any:
+    return _rotation(c).turn(x, jnp, -2)
 
 
 def _check_rotary(c: Config, state: State | None, api: str) -> None:
@@ -62,9 +43,9 @@ ROTARY = Layer(
     options={"dim": None, "base": 10000.0, "interleaved": False, "rotary_dim": None},
     example={"dim": 10},
     sizes=lambda shapes, c: {"dim": 2 * shapes["inv_freq"][0]} if "inv_freq" in shapes else {},
-    linen=lambda c: LinenFunction(partial(_rotary, c=c, api=jnp, axis=-2)),
-    nnx=lambda c, **kw: NNXFunction(partial(_rotary, c=c, api=jnp, axis=-2)),
-    reference=lambda state, x, c: _rotary(x[0], c, np, -2),
+    linen=lambda c: LinenFunction(partial(_turn, c=c)),
+    nnx=lambda c, **kw: NNXFunction(partial(_turn, c=c)),
+    reference=lambda state, x, c: _rotation(c).turn(x[0], np, -2),
     inputs=lambda c: (Input("x", ("...", "time", c.dim)),),
     check=_check_rotary,
     ignored={"inv_freq": "it is computed from the base, kept as a buffer"},
@@ -132,27 +113,25 @@ def _gqa_leaves(c: Config) -> list[Leaf]:
     return rows + biased_leaves("out", "o_proj", out, identity(1), c.out_bias)
 
 
-def _gqa_rotary(x: Any, c: Config, api: Any, interleaved: bool) -> Any:
-    options = Config(dim=c.head_dim, rotary_dim=None, base=c.base, interleaved=interleaved)
-    return _rotary(x, options, api, -3)
+def _checkpoint_rotation(c: Config) -> Rotation | None:
+    """The rotation that the checkpoint was trained with."""
+    return Rotation(c.head_dim, c.base, c.rotary == "interleaved") if c.rotary else None
+
+
+def _ported_rotation(c: Config) -> Rotation | None:
+    """The rotation of the port: half-split, whatever it was; the leaves are permuted for it."""
+    return Rotation(c.head_dim, c.base) if c.rotary else None
 
 
 def _gqa_reference(state: State, inputs: tuple[np.ndarray, ...], c: Config) -> np.ndarray:
-    x, parts = inputs[0], []
+    x, parts, rotation = inputs[0], [], _checkpoint_rotation(c)
     for name in ("q_proj", "k_proj", "v_proj"):
         part = x @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
         part = part.reshape(*x.shape[:2], -1, c.head_dim)
-        if c.rotary and name != "v_proj":
-            part = _gqa_rotary(part, c, np, c.rotary == "interleaved")
+        if rotation and name != "v_proj":
+            part = rotation.turn(part, np, -3)
         parts.append(part)
     return self_attention(state, x, c, parts, ("o_proj", False))
-
-
-def _gqa_attend(query: Any, key: Any, value: Any, mask: Any, c: Config) -> Any:
-    """Rotate (always half-split) and attend; query heads share consecutive key heads."""
-    if c.rotary:
-        query, key = (_gqa_rotary(a, c, jnp, False) for a in (query, key))
-    return attention(query, key, value, mask, score_bias(c))
 
 
 class _LinenGrouped(linen.Module):
@@ -171,14 +150,11 @@ class _LinenGrouped(linen.Module):
                 ("value", c.num_kv_heads),
             )
         )
-        out = _gqa_attend(query, key, value, mask, c)
+        out = attention(query, key, value, mask, score_bias(c), _ported_rotation(c))
         return linen.DenseGeneral(c.embed_dim, axis=(-2, -1), use_bias=c.out_bias, name="out")(out)
 
 
 def _nnx_grouped(c: Config, **kw: Any) -> nnx.Module:
-    def attend_here(query: Any, key: Any, value: Any, mask: Any = None, **_: Any) -> Any:
-        return _gqa_attend(query, key, value, mask, c)
-
     module = nnx.MultiHeadAttention(
         num_heads=c.num_heads,
         num_kv_heads=c.num_kv_heads,
@@ -186,7 +162,7 @@ def _nnx_grouped(c: Config, **kw: Any) -> nnx.Module:
         qkv_features=c.num_heads * c.head_dim,
         use_bias=c.bias,
         decode=False,
-        attention_fn=attend_here,
+        attention_fn=partial(attention, bias=score_bias(c), rotation=_ported_rotation(c)),
         **kw,
     )
     if c.bias != c.out_bias:  # the constructor knows one switch for all four

@@ -76,17 +76,22 @@ class GPT2(GPT2Attention):
 
 
 class NeoX(GPTNeoXAttention):
-    def __init__(self, num_heads, embed_dim, is_causal=False):
-        config = GPTNeoXConfig(hidden_size=embed_dim, num_attention_heads=num_heads)
+    def __init__(self, num_heads, embed_dim, is_causal=False, rotary_pct=0.0):
+        config = GPTNeoXConfig(
+            hidden_size=embed_dim, num_attention_heads=num_heads, rotary_pct=rotary_pct or 0.25
+        )
         config._attn_implementation = "sdpa"
         super().__init__(config, layer_idx=0)
-        self.causal_here = is_causal
+        self.causal_here, self.turns = is_causal, bool(rotary_pct)
 
     def forward(self, x):
         time, width = x.shape[1], self.rotary_ndims
-        still = (torch.ones(1, time, width).to(x), torch.zeros(1, time, width).to(x))
+        tables = (torch.ones(1, time, width).to(x), torch.zeros(1, time, width).to(x))
+        if self.turns:
+            cos, sin = rotary_tables(time, width, 10000.0, x.dtype == torch.float64)
+            tables = (torch.cat((cos, cos), -1), torch.cat((sin, sin), -1))
         mask = None if self.causal_here else torch.zeros(1, 1, time, time).to(x)
-        return super().forward(x, attention_mask=mask, position_embeddings=still)[0]
+        return super().forward(x, attention_mask=mask, position_embeddings=tables)[0]
 
 
 class Rotary(nn.Module):
@@ -433,6 +438,11 @@ ATTENTION = [
     ("GPT2Attention", dict(num_heads=3, embed_dim=9), [(1, 7, 9)]),
     ("GPTNeoXAttention", dict(num_heads=3, embed_dim=24), [(2, 5, 24)]),
     ("GPTNeoXAttention", dict(num_heads=4, embed_dim=16, is_causal=True), [(2, 5, 16)]),
+    (
+        "GPTNeoXAttention",
+        dict(num_heads=3, embed_dim=24, is_causal=True, rotary_pct=0.25),
+        [(2, 5, 24)],
+    ),
     (
         "GroupedQueryAttention",
         dict(embed_dim=11, num_heads=6, num_kv_heads=2, head_dim=4),
