@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 
+from porting.diagnose import diagnose
 from porting.trace import Explanation, Trace, compare_traces, explain, record_linen, record_torch
 
 SEED = 20261123
@@ -142,8 +143,10 @@ def main() -> int:
     for case in CASES:
         if wanted not in case.name:
             continue
-        result = compare_traces(*record(case))
-        said = explain(result)
+        wanted_trace, given = record(case)
+        result = compare_traces(wanted_trace, given)
+        leaves = {path: np.asarray(leaf) for path, leaf in given.leaves.items()}
+        said = explain(result, diagnose(wanted_trace.leaves, leaves) if leaves else None)
         named = due(case, said)
         missed += not named
         print(f"\n== {case.name}: {'named' if named else 'NOT NAMED'} (verdict {said.verdict})")

@@ -44,7 +44,9 @@ CONVENTIONS = (
 _INVERSES = tuple(
     (Rule(pattern).inverse().pattern, f"{label}, undone") for pattern, label in CONVENTIONS
 )
-_SPATIAL = re.compile(r"conv|pool|batchnorm|norm\dd|instancenorm|groupnorm|upsample|pixelshuffle", re.I)
+_SPATIAL = re.compile(
+    r"conv|pool|batchnorm|norm\dd|instancenorm|groupnorm|upsample|pixelshuffle", re.I
+)
 #: Largest difference of two arrays that agree in content, of their largest value.
 AGREES = 1e-4
 

@@ -158,7 +158,8 @@ def pair(
         return fixed
     from scipy.optimize import linear_sum_assignment
 
-    scores = _scores(mine, theirs)
+    around = {s.parent for trace in (reference, candidate) for s in trace.stages}
+    scores = _scores(mine, theirs, around)
     rows, columns = linear_sum_assignment(-scores)
     found = {
         theirs[c].path: mine[r].path
@@ -177,8 +178,11 @@ def _fixed(reference: Trace, candidate: Trace, mapping: Mapping[str, str]) -> di
     return {other: path for path, other in mapping.items()}
 
 
-def _scores(mine: list[Stage], theirs: list[Stage]) -> np.ndarray:
-    """One score for each two stages: content 2, name 2, family 0.5, order 0.5."""
+def _scores(mine: list[Stage], theirs: list[Stage], around: set[str]) -> np.ndarray:
+    """One score for each two stages: content 2, name 2, family 0.5, order 0.5.
+
+    A stage of a known family never pairs with one that is made of others (`around`).
+    """
     signs = [np.array([signature(s.output) for s in side]) for side in (mine, theirs)]
     scores = np.full((len(mine), len(theirs)), -1.0)
     fits: dict[tuple, bool] = {}
@@ -188,7 +192,7 @@ def _scores(mine: list[Stage], theirs: list[Stage]) -> np.ndarray:
             if shapes not in fits:
                 same_size = a.output.size == b.output.size
                 fits[shapes] = same_size and bool(options(*shapes))
-            if not fits[shapes] or not _may_pair(a, b):
+            if not fits[shapes] or not _may_pair(a, b, around):
                 continue
             name = 2 * likeness(a.path, b.path)
             kind = 0.5 * (bool(family(a.kind)) and family(a.kind) == family(b.kind))
@@ -199,9 +203,11 @@ def _scores(mine: list[Stage], theirs: list[Stage]) -> np.ndarray:
     return scores
 
 
-def _may_pair(a: Stage, b: Stage) -> bool:
+def _may_pair(a: Stage, b: Stage, around: set[str]) -> bool:
     kinds = family(a.kind), family(b.kind)
-    return not all(kinds) or kinds[0] == kinds[1] or ("norm" in kinds[0] and "norm" in kinds[1])
+    if all(kinds):
+        return kinds[0] == kinds[1] or all("norm" in kind for kind in kinds)
+    return not any(kind and other.path in around for kind, other in zip(kinds, (b, a), strict=True))
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:

@@ -85,13 +85,15 @@ def load_trace(path: str | Path) -> Trace:
 
 
 def _stage(row: Mapping[str, Any], number: int, arrays: Mapping[str, np.ndarray]) -> Stage:
-    slots = {
+    slots: dict[str, Any] = {
         slot: {name: arrays[f"{number}/{slot}/{i}"] for i, name in enumerate(row[slot])}
         for slot in _SLOTS
     }
     if not slots["outputs"]:
         raise ValueError(f"stage {row['path']} has no output")
-    words = {word: type_(row[word]) for word, type_ in zip(_WORDS, _TYPES, strict=True)}
+    words: dict[str, Any] = {
+        word: type_(row[word]) for word, type_ in zip(_WORDS, _TYPES, strict=True)
+    }
     return Stage(**words, **slots)
 
 
