@@ -33,6 +33,7 @@ class Lens {
     for (const [id, block] of this.blocks) if (!ids.has(id)) { block.dispose(); this.blocks.delete(id); }
     value.blocks.forEach((data, i) => {
       let block = this.blocks.get(data.id);
+      if (block && !(block instanceof KINDS[data.kind])) { block.dispose(); block = null; }
       if (!block) this.blocks.set(data.id, (block = new KINDS[data.kind](this)));
       block.update(data);
       block.node.style.setProperty("--share", data.share || 1);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -208,7 +209,7 @@ def show(*values: Any) -> dict[str, Any]:
     return view(read(*values))
 
 
-@in_lens
+@functools.partial(in_lens, others=1)
 def chosen(event: gr.EventData, *values: Any) -> Any:
     """A row of the leaf table -> the column with its picture, and the menu set to it."""
     leaf = str(event._data.get("key"))

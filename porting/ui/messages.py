@@ -11,15 +11,21 @@ import gradio as gr
 from porting.errors import PortingError
 
 
-def in_lens(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For handlers whose first output is a lens: the message above the last valid pictures."""
+def in_lens(handler: Callable[..., Any], others: int = 0) -> Callable[..., Any]:
+    """For handlers whose first output is a lens: the message above the last valid pictures.
+
+    Args:
+        handler: what may raise.
+        others: how many outputs follow the lens; they stay as they are.
+    """
 
     @functools.wraps(handler)
     def safe(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except PortingError as error:
-            return {"error": str(error)}
+            message = {"error": str(error)}
+            return (message, *[gr.skip()] * others) if others else message
 
     return safe
 
