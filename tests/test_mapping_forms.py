@@ -485,3 +485,23 @@ def test_linen_parameters_into_nnx():
         path = key.split("/", 1)[1].replace("block_0", "blocks/0").replace("Embed_0", "embed")
         expected[path] = array
     all_right(linen, expected)
+
+
+def test_a_flatten_as_wide_as_another_layer_is_still_a_question():
+    source = Source(
+        {"conv.weight": (8, 3, 3, 3), **linear("fc1", 128, 8 * 4 * 4), **linear("fc2", 10, 128)}
+    )
+    expected = {"conv/kernel": source["conv.weight"].transpose(2, 3, 1, 0)}
+    for name in ("fc1", "fc2"):
+        expected[f"{name}/kernel"] = source[f"{name}.weight"].T
+        expected[f"{name}/bias"] = source[f"{name}.bias"]
+    mapping = infer_mapping(source, expected)
+    assert "flattened" in mapping.leaves["fc1/kernel"].reason
+    pooled = Source(
+        {"conv.weight": (8, 3, 3, 3), **linear("fc1", 128, 8), **linear("fc2", 10, 128)}
+    )
+    expected = {"conv/kernel": pooled["conv.weight"].transpose(2, 3, 1, 0)}
+    for name in ("fc1", "fc2"):
+        expected[f"{name}/kernel"] = pooled[f"{name}.weight"].T
+        expected[f"{name}/bias"] = pooled[f"{name}.bias"]
+    all_right(pooled, expected)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Sequence
 
 from porting.mapping.layouts import Layout, candidates
 from porting.mapping.match import Pair
 from porting.mapping.units import Part, Unit
 
+SPACE_OF = {1: "l", 2: "h w", 3: "d h w"}
 #: names of the one layer whose PyTorch weight is (in, out) already
 CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 
@@ -76,32 +77,47 @@ def _packed_relation(part: Part | None) -> str:
     return "moved" if part.pick.axis == 0 else "kept"
 
 
-def flatten_readings(
-    pair: Pair, slot: str, layout: Layout, sources: Sequence[Unit]
-) -> list[Layout]:
-    """The readings of a linear weight whose input is a flattened image, [] for any other.
+class Flattens:
+    """Which linear layers may read a flattened image, and how their weights then go.
 
     PyTorch flattens (channels, height, width) and Flax (height, width, channels), unless
-    the model says otherwise: nothing in the checkpoint tells.
+    the model says otherwise: nothing in the checkpoint tells. A linear layer is behind a
+    flatten if its input is a multiple of a convolution's channels and nothing else in the
+    source is that wide; or if no layer reads the channels alone.
     """
-    part = pair.source.parts.get("w")
-    if slot != "w" or part is None or len(part.shape) != 2 or layout.relation != "moved":
-        return []
-    convs = [u.parts["w"].shape for u in sources if "w" in u.parts and len(u.parts["w"].shape) > 2]
-    space = max((len(shape) - 2 for shape in convs if not pair.source.bare), default=0)
-    width = part.shape[1]
-    widths = {n for u in sources if u is not pair.source for p in u.parts.values() for n in p.shape}
-    if any(u.role in ("q", "k", "qkv") for u in sources):
-        return []
-    if not convs or width in widths or len(pair.target.parts["w"].shape) != 2:
-        return []
-    channels = [s[0] for s in convs if width % s[0] == 0 and s[0] > 1 and width != s[0]]
-    if not channels:
-        return []
-    channel, names = channels[-1], {1: "l", 2: "h w", 3: "d h w"}[space]
-    side = round((width // channel) ** (1 / space))
-    if side**space != width // channel:
-        return [layout]
-    sizes = (("c", channel), *((n, side) for n in names.split()[1:]))
-    moved = Layout(("o", f"c {names}"), f"({names} c) o", sizes)
-    return [moved, layout] if math.prod(part.shape) else [layout]
+
+    def __init__(self, sources: Sequence[Unit]) -> None:
+        weights = [unit.parts["w"].shape for unit in sources if "w" in unit.parts]
+        convs = [shape for shape in weights if len(shape) > 2]
+        linears = [shape for shape in weights if len(shape) == 2]
+        self._channels = [shape[0] for shape in convs if shape[0] > 1]
+        self._space = max((len(shape) - 2 for shape in convs), default=0)
+        bridged = any(into in self._channels for _, into in linears)
+        known = Counter(out for out, _ in linears)
+        fits = [w for w in linears if self._channel(w[1])]
+        behind = [w for w in fits if known[w[1]] == (w[0] == w[1])]
+        attends = any(unit.role in ("q", "k", "qkv") for unit in sources)
+        if not convs or attends or self._space > 3:
+            self._behind: set[tuple[int, ...]] = set()
+        else:
+            self._behind = set(behind or (() if bridged else fits))
+
+    def _channel(self, width: int) -> int:
+        """The last number of channels that `width` is a multiple of, 0 if there is none."""
+        fit = [c for c in self._channels if width % c == 0 and width > c]
+        return fit[-1] if fit and width not in self._channels else 0
+
+    def readings(self, pair: Pair, slot: str, layout: Layout) -> list[Layout]:
+        """The readings of a weight behind a flatten, the likely one first; [] for any other."""
+        part = pair.source.parts.get("w")
+        if slot != "w" or part is None or part.shape not in self._behind:
+            return []
+        if layout.relation != "moved" or len(pair.target.parts["w"].shape) != 2:
+            return []
+        names, width = SPACE_OF[self._space], part.shape[1]
+        channel = self._channel(width)
+        side = round((width // channel) ** (1 / self._space))
+        if side**self._space != width // channel:
+            return [layout]
+        sizes = (("c", channel), *((n, side) for n in names.split()[1:]))
+        return [Layout(("o", f"c {names}"), f"({names} c) o", sizes), layout]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
-from porting.mapping.evidence import Relations, flatten_readings
+from porting.mapping.evidence import Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
@@ -107,8 +107,9 @@ def _found(
 ) -> dict[str, MappedLeaf]:
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
+    flattens = Flattens(sources)
     for pair in pairs:
-        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, complete, sources)}
+        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, complete)}
     return found | tie_leaves(specs, sources, targets, found)
 
 
@@ -154,7 +155,7 @@ def _namesakes(unit: Unit, target: Unit) -> bool:
 
 
 def _leaves_of(
-    pair: Pair, relations: Relations, complete: bool, sources: list[Unit]
+    pair: Pair, relations: Relations, flattens: Flattens, complete: bool
 ) -> list[MappedLeaf]:
     """The target leaves of one pair of layers."""
     doubt = pair.source.note or _doubt(pair, complete)
@@ -163,7 +164,7 @@ def _leaves_of(
     for slot, fits in (layouts_of(pair.source, pair.target) or {}).items():
         part, path = _part(pair.source, slot), pair.target.parts[slot].sources[0]
         layout, others, why = relations.choose(pair, slot, fits)
-        flat = flatten_readings(pair, slot, layout, sources)
+        flat = flattens.readings(pair, slot, layout)
         if flat:
             layout, *others = flat
             why = "it follows a flattened convolution, and the order of that flatten is the model's"

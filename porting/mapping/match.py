@@ -20,6 +20,8 @@ from porting.mapping.scores import Scorer, number_words
 from porting.mapping.units import Unit
 
 SURE = 0.4  #: an exchange that costs less leaves the question open
+RIVALS = 8  #: as many alternatives are shown to a person
+CROWD = 100  #: of more layers than these that fit one place, only namesakes are looked at
 ORDER = 2.0  #: what agreement in order is worth
 CONVENTION = {
     name: i
@@ -84,7 +86,10 @@ def _scores(
         buckets[unit.size, alignment.place(unit.path, "source")].append(i)
     found = {}
     for j, unit in enumerate(targets):
-        for i in buckets[unit.size, alignment.place(unit.path, "target")]:
+        fitting = buckets[unit.size, alignment.place(unit.path, "target")]
+        if len(fitting) > CROWD:
+            fitting = [i for i in fitting if sources[i].path == unit.path]
+        for i in fitting:
             score = scorer(sources[i], unit)
             if score is not None:
                 found[i, j] = score
@@ -164,7 +169,8 @@ def _weigh(
 
 
 def _note(pair: Pair, cost: float, rival: Unit | None) -> None:
-    if cost < SURE and rival is not None and rival not in pair.rivals:
+    known = {id(other) for other in pair.rivals}
+    if cost < SURE and rival is not None and len(known) < RIVALS and id(rival) not in known:
         pair.rivals.append(rival)
     pair.margin = min(pair.margin, cost)
 

@@ -43,7 +43,9 @@ def _namesake(
     """An unread tensor of the same name, whose layer is otherwise incomplete."""
     for unit in sources:
         part = unit.parts.get(slot)
-        if part is None or part.sources[0] in read or literal(unit.path, target.path) < 0.9:
+        if part is None or part.count != leaf.count or part.sources[0] in read:
+            continue
+        if unit.path[-1:] != target.path[-1:] or literal(unit.path, target.path) < 0.9:
             continue
         fits = candidates(part, leaf, target.role)
         if fits:
