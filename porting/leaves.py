@@ -226,11 +226,11 @@ def unport_leaves(
     for leaf in table:
         shapes = [tuple(specs[key].shape) for key in leaf.sources]
         value = np.asarray(leaves[leaf.path])
-        key = (leaf.sources, leaf.join.name)
-        if key not in groups:
-            groups[key] = _Group.empty(leaf, shapes, value.dtype)
-        leaf.rule.scatter(value, groups[key].array)
-        leaf.rule.scatter(np.ones_like(value), groups[key].written)
+        name = (leaf.sources, leaf.join.name)
+        if name not in groups:
+            groups[name] = _Group.empty(leaf, shapes, value.dtype)
+        leaf.rule.scatter(value, groups[name].array)
+        leaf.rule.scatter(np.ones_like(value), groups[name].written)
     out: dict[str, np.ndarray] = {}
     for (sources, _), group in groups.items():
         for key, part, written in zip(sources, *group.parts(), strict=False):
