@@ -1,7 +1,7 @@
 """Stages of a forward pass: recorded, stored, paired, judged, explained."""
 
+from porting.trace.causes import Cause, Explanation, explain
 from porting.trace.comparison import Site, StageResult, TraceComparison
-from porting.trace.explain import Cause, Explanation, explain
 from porting.trace.judge import compare_traces
 from porting.trace.record_flax import record_linen, record_nnx
 from porting.trace.record_torch import record_torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -65,14 +66,24 @@ class Explanation:
     verdict: str
 
     def report(self) -> str:
-        """The causes as text."""
+        """The causes as text; those that only repeat in other layers are named behind the first."""
         if not self.causes:
             return {
                 "same": "The port computes what its reference computes.",
                 "noise": "Rounding explains every difference: no fault.",
                 "unpaired": "No stage was paired: nothing can be said.",
             }.get(self.verdict, "An error is seen; no stage could be judged by itself.")
-        return "\n".join(cause.text for cause in self.causes)
+        groups: dict[tuple[str, ...], list[Cause]] = {}
+        for cause in self.causes:
+            like = re.sub(r"\d+", "#", f"{cause.stage} {cause.site.slot} {cause.site.path}")
+            groups.setdefault((like, cause.verdict, *cause.faults), []).append(cause)
+        return "\n".join(map(_together, groups.values()))
+
+
+def _together(causes: list[Cause]) -> str:
+    """The text of the first, and where else the same is found."""
+    others = dict.fromkeys(cause.stage for cause in causes[1:])
+    return causes[0].text + (f" The same at {', '.join(others)}." if others else "")
 
 
 def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> Explanation:
@@ -233,7 +244,7 @@ def _text(
     elif verdict != "weight":
         said.append("None of the known variants restores parity.")
     else:
-        said.append("No variant of its code restores parity, so a leaf of it is wrong.")
+        said.append("Its code is usual and no variant of it restores parity: a leaf is wrong.")
     if does and verdict != "weight":
         said.append(f"The candidate computes {' or '.join(does)}.")
     return " ".join(said)
