@@ -95,7 +95,10 @@ class Lens {
 
   resized() {
     const width = Math.floor(this.root.clientWidth);
-    if (!width || !this.value || width === this.width) return;
+    if (!width) { this.away = true; return; }  // in a tab that is not open
+    if (!this.value) return;
+    if (this.away) { this.away = false; this.address(); }
+    if (width === this.width) return;
     this.width = width;
     this.redraw();
     this.address();

@@ -19,7 +19,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 20_000  # milliseconds; only a hang waits so long
+PATIENCE = 60_000  # milliseconds; only a hang or a first compilation waits so long
 
 
 def free_port() -> int:
