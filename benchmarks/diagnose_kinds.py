@@ -64,6 +64,7 @@ def _kernels(port: Port, rank: int = 2, square: bool = False) -> list[str]:
         and len(port.rows[p].sources) == 1
         and min(a.shape[-2:]) > 1
         and (not square or a.shape[0] == a.shape[1])
+        and np.ptp(a) > 0
     ]
 
 
@@ -449,9 +450,7 @@ def stack_as_text(port: Port, rng: np.random.Generator) -> Changes | None:
     if path is None:
         return None
     order = sorted(range(len(port.leaves[path])), key=str)
-    return {
-        path: (port.leaves[path][order], Wrong(LAYOUT, _key(port, path), ("sorted",)))
-    }
+    return {path: (port.leaves[path][order], Wrong(LAYOUT, _key(port, path), ("sorted",)))}
 
 
 @fault

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from porting.diagnose.bits import canonical, equal
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.findings import Finding, findings, unused_finding
 from porting.diagnose.fixes import fix_line, right_array
@@ -126,7 +127,7 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
         from porting.mapping import infer_mapping
 
         mapping = infer_mapping(source, tree)
-        rows = restyled(renumbered(mapping.leaves, evidence.shapes), evidence.shapes)
+        rows = _expected_rows(mapping.leaves, tree, evidence)
     else:
         rows = dict(mapping.leaves)
     verdicts = {
@@ -142,6 +143,18 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
     wanted = {v.expected_source for v in verdicts.values() if v.wrong}
     found = findings(verdicts, shapes) + unused_finding(unused, wanted)
     return Diagnosis(verdicts, found, unused)
+
+
+def _expected_rows(
+    rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
+) -> dict[str, Leaf]:
+    """The rows of an inferred mapping, those that a fault misled put in line with their likes."""
+
+    def holds(row: Leaf) -> bool:
+        made = evidence.expected(row)
+        return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
+
+    return restyled(renumbered(rows, evidence.shapes), evidence.shapes, holds)
 
 
 def _oddly_named(

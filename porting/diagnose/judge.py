@@ -131,7 +131,8 @@ def _judged(q: Question, path: str, found: Holding) -> LeafVerdict:
     if not q.home:
         return _by_values(q, base, found)
     if set(found.keys) <= set(q.home) or all(any(e.same(k, h) for h in q.home) for k in found.keys):
-        return _own_verdict(q, replace(base, source=held), found, changed)
+        own = held if set(found.keys) <= set(q.home) else base.expected_source
+        return _own_verdict(q, replace(base, source=own), found, changed)
     return replace(base, kind="other", note=_other_note(q, found, changed))
 
 

@@ -8,7 +8,7 @@ like another. The other layers, and the other kernels of the same model, tell th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from porting.diagnose.names import last, numbers, parent, template
@@ -16,6 +16,7 @@ from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
 
 Shapes = Mapping[str, Sequence[int]]
+Holds = Callable[[Leaf], bool]
 
 #: rank of the source -> the order of its axes in a Flax kernel
 USUAL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
@@ -56,12 +57,16 @@ def renumbered(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
     return out
 
 
-def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
+def restyled(
+    rows: Mapping[str, Leaf], shapes: Shapes, holds: Holds | None = None
+) -> dict[str, Leaf]:
     """The rows, each plain permutation that stands alone against its likes put in line.
 
     Args:
         rows: what an inferred mapping says.
         shapes: of the source tensors.
+        holds: whether a leaf has the values that another row would give it; asked only
+            where as many shapes speak for one layout as for another.
 
     >>> rows = [Leaf(f"h_{n}/kernel", (f"h.{n}.weight",), Rule("o i -> i o")) for n in range(3)]
     >>> rows.append(Leaf("h_3/kernel", ("h.3.weight",), Rule("o i -> o i")))
@@ -70,18 +75,45 @@ def restyled(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
     'o i -> i o'
     """
     rows = {path: _as_convolution(row, shapes) for path, row in rows.items()}
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for path, row in rows.items():
+    groups: dict[tuple[object, ...], list[Leaf]] = {}
+    for row in rows.values():
         plain = row.join is ONLY and len(row.sources) == 1 and order_of(row.rule) is not None
         if plain and len(shapes.get(row.sources[0], ())) > 1:
-            groups.setdefault(_family(row, shapes), []).append(path)
+            groups.setdefault(_family(row, shapes), []).append(row)
     out = dict(rows)
-    for family, paths in groups.items():
-        chosen = _chosen([rows[p] for p in paths], family)
-        for path in paths:
-            if chosen is not None and order_of(rows[path].rule) != order_of(chosen):
-                out[path] = replace(rows[path], rule=chosen)
+    for family, likes in groups.items():
+        telling = [row for row in likes if _oblong(row, shapes)]
+        order, touched = _usual_of(telling or likes, family), telling or likes
+        if order is None and telling and holds is not None:
+            order, touched = _held_by_most(likes, telling, holds), likes
+        for row in touched if order else []:
+            if order_of(row.rule) != order:
+                out[row.path] = replace(row, rule=_rule(order))
     return out
+
+
+def _oblong(row: Leaf, shapes: Shapes) -> bool:
+    """Whether the shape of a leaf tells its layout: not all axes are of one size."""
+    return len(set(shapes[row.sources[0]])) > 1
+
+
+def _usual_of(rows: Sequence[Leaf], family: tuple[object, ...]) -> tuple[int, ...] | None:
+    """The order of most rows; that of Flax for a single kernel; None where they are at odds."""
+    name, rank, front = family
+    (first, most), *rest = Counter(order_of(row.rule) for row in rows).most_common(2)
+    if len(rows) == 1 and name == "kernel":
+        return (0, 1) if front is False else USUAL.get(int(str(rank)))
+    return first if not rest or most >= 2 * rest[0][1] else None
+
+
+def _held_by_most(
+    likes: Sequence[Leaf], telling: Sequence[Leaf], holds: Holds
+) -> tuple[int, ...] | None:
+    """Of the orders that shapes speak for, the one that more leaves have by their values."""
+    orders = {order for row in telling if (order := order_of(row.rule))}
+    votes = {o: sum(holds(replace(row, rule=_rule(o))) for row in likes) for o in orders}
+    best, *others = sorted(orders, key=lambda o: -votes[o])
+    return best if not others or votes[best] > votes[others[0]] else None
 
 
 def _as_convolution(row: Leaf, shapes: Shapes) -> Leaf:
@@ -115,22 +147,6 @@ def _front_of_likes(key: str, shapes: Shapes) -> bool:
         if near and bias is not None and len(shape) == 2 and shape[0] != shape[1]:
             return tuple(bias) == (shape[0],)
     return True
-
-
-def _chosen(rows: Sequence[Leaf], family: tuple[object, ...]) -> Rule | None:
-    """The rule of most rows, or the usual one of Flax where they are too few to tell."""
-    name, _, front = family
-    count, votes = len(rows), Counter(order_of(row.rule) for row in rows)
-    if len(votes) == 1 and count > 1:
-        return None
-    (first, most), *rest = votes.most_common(2)
-    usual = (0, 1) if front is False else USUAL.get(len(first or ()))
-    tied = bool(rest) and rest[0][1] == most
-    if (count == 1 or tied) and name == "kernel" and usual:
-        first = usual
-    elif not rest or tied or most < 2 * rest[0][1]:
-        return None
-    return next((r.rule for r in rows if order_of(r.rule) == first), None) or _rule(first or ())
 
 
 def _rule(order: Sequence[int]) -> Rule:

@@ -21,11 +21,11 @@ from porting.leaves import ONLY, Leaf
 
 Verdicts = dict[str, LeafVerdict]
 
-#: kinds of wrong layout that are right in another model: with unsure names, no accusation
-READINGS = {
-    *("split", "heads", "flatten", "rotary", "blocks", "permuted"),
-    *("transposed", "untransposed", "other_part"),
-}
+#: kinds of wrong layout that are right in another model, by what the names leave open: where
+#: a packed tensor is cut, how a flatten is ordered, which way a kernel lies
+PACKED = {"split", "heads", "rotary", "blocks", "other_part"}
+FLATTENED = {"flatten", "heads", "permuted", "blocks", "rotary"}
+TURNABLE = {"transposed", "untransposed"}
 
 TURNS = {"flipped", "axes", "rearranged"}
 #: rank -> the port of a transposed convolution, written with the axes of a convolution
@@ -122,7 +122,7 @@ def _doubted(
         made = evidence.expected(other)
         if made is not None and equal(canonical(made), canonical(leaf)):
             return _other_reading(verdict, other, row, verdicts)
-    if verdict.status == "wrong_layout" and verdict.kind in READINGS:
+    if verdict.status == "wrong_layout" and verdict.kind in _open_readings(row):
         note = f"{verdict.note} The names do not tell which is right: {getattr(row, 'reason', '')}."
         return replace(verdict, status="ambiguous", note=note, fix="")
     sure_source = all(o.sources == row.sources for o in rivals)
@@ -134,6 +134,13 @@ def _doubted(
         return _accepted(verdict, note)
     note = f"{verdict.note} The names are unsure: {getattr(row, 'reason', '')}."
     return replace(verdict, status="ambiguous", note=note, fix="")
+
+
+def _open_readings(row: Leaf) -> set[str]:
+    """The kinds of layout among which an unsure row leaves the choice."""
+    if row.rule.selects:
+        return PACKED
+    return TURNABLE if getattr(row, "alternatives", ()) else FLATTENED | TURNABLE
 
 
 def _other_reading(verdict: LeafVerdict, other: Leaf, row: Leaf, verdicts: Verdicts) -> LeafVerdict:
