@@ -40,6 +40,8 @@ def _parts(unit: Unit, targets: Sequence[Unit]) -> list[Unit]:
     names = PACKED.get(unit.role)
     if not names or "w" not in unit.parts or any(t.role == unit.role for t in targets):
         return []
+    if len(unit.parts["w"].shape) != 2 or not unit.size:
+        return []
     if unit.size in {t.size for t in targets} and not any(t.role in names for t in targets):
         return []
     axis = _out_axis(unit)

@@ -140,8 +140,8 @@ def _rank(unit: Unit) -> tuple:
     """Where a source layer stands: as defined, else by number, convention and name."""
     if unit.order >= 0:
         return (unit.order,)
-    path = [(natural(name), "") for name in unit.path[:-1]]
-    return (-1, len(unit.path) and path, CONVENTION.get(unit.role, 99), natural(str(unit)))
+    path = tuple(natural(name) for name in unit.path[:-1])
+    return (-1, path, CONVENTION.get(unit.role, 99), natural(str(unit)))
 
 
 def _weigh(

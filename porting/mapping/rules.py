@@ -123,7 +123,8 @@ def _row(leaf: MappedLeaf, fold: bool) -> Row:
     fold = fold and bool(numbers) and all(_NUMBER.findall(k) == numbers for k in leaf.sources)
     sources = tuple(_folded(key) if fold else re.escape(key) for key in leaf.sources)
     groups = iter(range(1, len(numbers) + 1))
-    path = _NUMBER.sub(lambda _: rf"\{next(groups)}", leaf.path) if fold else leaf.path
+    literal = leaf.path.replace("\\", r"\\")
+    path = _NUMBER.sub(lambda _: rf"\{next(groups)}", literal) if fold else literal
     why = "" if leaf.confident else leaf.reason if not fold else _NUMBER.sub("N", leaf.reason)
     return Row(sources, path, str(leaf.rule), leaf.join.name, leaf.confident, why)
 

@@ -130,7 +130,8 @@ def _against_convention(source: Unit, fits: list[Layout]) -> bool:
 
 def _fused(source: Unit, target: Unit) -> bool:
     """A weight norm's pair against the one kernel that it stands for."""
-    return "v" in source.parts and "v" not in target.parts and "w" in target.parts
+    pair = {"g", "v"} <= source.parts.keys()
+    return pair and "v" not in target.parts and "w" in target.parts
 
 
 def _same_kind(source: Unit, target: Unit) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping as AnyMapping
 from typing import Any
 
 from porting.mapping.layouts import candidates, rule_of
 from porting.mapping.names import components, role, words
 from porting.mapping.result import NO_PLACE, MappedLeaf
-from porting.mapping.scores import EMBEDS, literal
+from porting.mapping.scores import literal
 from porting.mapping.units import Part, Unit, unused_reason
 
 HEADS = frozenset({"head", "decoder", "logits", "unembed"})
@@ -23,15 +24,19 @@ def tie_leaves(
     """Leaves that no tensor is left for: a head tied to the token table, or a lone bias."""
     made: dict[str, MappedLeaf] = {}
     read = {key for leaf in found.values() for key in leaf.sources}
+    tables = _tables(sources, found)
+    unread: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in sources:
+        unread[unit.path[-1:]].append(unit)
     for target in targets:
         for slot, leaf in target.parts.items():
             path = leaf.sources[0]
             if path in found:
                 continue
-            namesake = _namesake(target, slot, leaf, sources, read)
+            namesake = _namesake(target, slot, leaf, unread[target.path[-1:]], read)
             if not namesake and slot == "b":
                 namesake = _last_one(target, leaf, sources, read, targets, found)
-            tied = namesake or (slot == "w" and _tied(target, leaf, sources, found))
+            tied = namesake or (slot == "w" and _tied(target, leaf, tables))
             if tied:
                 made[path] = tied
     return made
@@ -45,7 +50,7 @@ def _namesake(
         part = unit.parts.get(slot)
         if part is None or part.count != leaf.count or part.sources[0] in read:
             continue
-        if unit.path[-1:] != target.path[-1:] or literal(unit.path, target.path) < 0.9:
+        if literal(unit.path, target.path) < 0.9:
             continue
         fits = candidates(part, leaf, target.role)
         if fits:
@@ -89,33 +94,28 @@ def _last_one(
     )
 
 
-def _tied(
-    target: Unit, leaf: Part, sources: list[Unit], found: AnyMapping[str, MappedLeaf]
-) -> MappedLeaf | None:
-    """The token table again, as a head or as another module's table."""
-    tables = [
+def _tables(sources: list[Unit], found: AnyMapping[str, MappedLeaf]) -> list[Unit]:
+    """The source's token tables, by name or by what they fill."""
+    filled = {leaf.sources for path, leaf in found.items() if path.endswith("/embedding")}
+    return [
         unit
         for unit in sources
-        if "w" in unit.parts and len(unit.parts["w"].shape) == 2
-        and (unit.role == "tok" or _fills_a_table(unit, found))
-        and unit.role not in EMBEDS - {"tok"}
+        if (part := unit.parts.get("w")) and len(part.shape) == 2
+        and (unit.role == "tok" or (not unit.role and part.sources in filled))
     ]  # fmt: skip
+
+
+def _tied(target: Unit, leaf: Part, tables: list[Unit]) -> MappedLeaf | None:
+    """The token table again, as a head or as another module's table."""
     for unit in tables:
         part = unit.parts["w"]
         fits = candidates(part, leaf, target.role)
         if fits:
-            named = target.role in ("head", "tok") or HEADS & target.words
-            rule = rule_of(fits[0], part.pick)
+            sure = bool(target.role in ("head", "tok") or HEADS & target.words)
             why = f"The source has no tensor for it; it is tied to {unit}"
-            sure = bool(named) and len({t.parts["w"].shape for t in tables if t is unit}) == 1
-            return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, sure,
-                              f"{why}." if sure else f"{why}, if it is the head")  # fmt: skip
+            return MappedLeaf(leaf.sources[0], part.sources, rule_of(fits[0], part.pick), part.join,
+                              sure, f"{why}." if sure else f"{why}, if it is the head")  # fmt: skip
     return None
-
-
-def _fills_a_table(unit: Unit, found: AnyMapping[str, MappedLeaf]) -> bool:
-    keys = unit.parts["w"].sources
-    return any(leaf.sources == keys and path.endswith("/embedding") for path, leaf in found.items())
 
 
 def unused_keys(specs: AnyMapping[str, Any], found: AnyMapping[str, MappedLeaf]) -> dict[str, str]:
