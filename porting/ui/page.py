@@ -7,7 +7,17 @@ from typing import Any
 
 import gradio as gr
 
-from porting.ui import block_tab, checkpoint_tab, dense_tab, doctor_tab, endpoints, frame, guard
+from porting.ui import (
+    block_tab,
+    checkpoint_tab,
+    checks_tab,
+    dense_tab,
+    doctor_tab,
+    endpoints,
+    frame,
+    guard,
+    zoo_tab,
+)
 from porting.ui.theme import ASSETS, head, theme
 
 TITLE = "PortLens"
@@ -20,9 +30,12 @@ _SETTLED = "() => { window.portlensSettled = true; if (window.PortLens) window.P
 TABS = {
     "dense": ("Dense load", dense_tab),
     "block": ("Encoder block", block_tab),
+    "zoo": ("Layer zoo", zoo_tab),
+    "checks": ("Which check sees it?", checks_tab),
     "checkpoint": ("Checkpoint", checkpoint_tab),
     "doctor": ("Doctor", doctor_tab),
 }
+FIRST = next(iter(TABS))
 
 
 def build() -> gr.Blocks:
@@ -33,29 +46,77 @@ def build() -> gr.Blocks:
     ) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_classes="pl-masthead")
         built: dict[str, frame.Built] = {}
+        opened = gr.State("")
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, (title, module) in TABS.items():
                 with gr.Tab(title, id=name) as tab:
                     built[name] = made = module.build()
                 tab.select(made.show, made.inputs, made.lens, **frame.QUIET)
-
-        def restore(request: gr.Request) -> list[Any]:
-            """A link opens one tab; the others fill when they are opened."""
-            query = dict(request.query_params)
-            chosen = query.get("tab") if query.get("tab") in TABS else next(iter(TABS))
-            updates = [gr.Tabs(selected=chosen)]
-            for name, (_, module) in TABS.items():
-                opened = name == chosen
-                skipped = [gr.skip()] * len(built[name].restores)
-                updates += module.restored(query) if opened else skipped
-            return updates
-
-        outputs = [tabs, *(component for made in built.values() for component in made.restores)]
-        demo.load(restore, None, outputs, show_progress="hidden", api_visibility="private").then(
-            None, js=_SETTLED, api_visibility="private"
-        )
+        _restore_links(demo, tabs, opened, built)
+        _open_cells(tabs, opened, built)
         endpoints.add()
     return demo
+
+
+def _restore_links(demo: gr.Blocks, tabs: Any, opened: Any, built: dict[str, frame.Built]) -> None:
+    """A link opens one tab with its recipe; the others fill when they are opened."""
+
+    def restore(request: gr.Request) -> list[Any]:
+        query = dict(request.query_params)
+        chosen = query.get("tab") if query.get("tab") in TABS else FIRST
+        plain = chosen == FIRST and set(query) <= {"tab", "__theme"}
+        updates = [
+            gr.skip() if chosen == FIRST else gr.Tabs(selected=chosen),
+            "" if plain else chosen,
+        ]
+        for name, (_, module) in TABS.items():
+            skipped = [gr.skip()] * len(built[name].restores)
+            updates += skipped if plain or name != chosen else module.restored(query)
+        return updates
+
+    outputs = [tabs, opened, *(c for made in built.values() for c in made.restores)]
+    loaded = demo.load(restore, None, outputs, **frame.QUIET)
+    _fill(loaded, opened, built).then(None, js=_SETTLED, api_visibility="private")
+
+
+def _fill(event: Any, opened: Any, built: dict[str, frame.Built]) -> Any:
+    """After `event`: the column of the tab that `opened` names, the others as they are."""
+
+    def fill(name: str, *values: Any) -> list[Any]:
+        columns, at = [], 0
+        for own, made in built.items():
+            mine = values[at : at + len(made.inputs)]
+            at += len(made.inputs)
+            columns.append(made.show(*mine) if own == name else gr.skip())
+        return columns
+
+    inputs = [opened, *(c for made in built.values() for c in made.inputs)]
+    return event.then(fill, inputs, [made.lens for made in built.values()], **frame.QUIET)
+
+
+def _open_cells(tabs: Any, opened: Any, built: dict[str, frame.Built]) -> None:
+    """A cell of the check matrix opens its case: a layer's in the zoo, the block's in its tab."""
+    zoo, block, checks = built["zoo"], built["block"], built["checks"]
+
+    def open_cell(event: gr.EventData, *values: Any) -> list[Any]:
+        recipe = checks_tab.read(*values)
+        fault, check = checks_tab.opened(event)
+        if recipe.target == checks_tab.BLOCK:
+            view = block_tab.BlockView(fault=fault, randomise=recipe.state == "random")
+            case = [gr.skip()] * len(zoo.restores) + block_tab.updates(view)
+            return [gr.Tabs(selected="block"), "block", *case]
+        view = zoo_tab.ZooView(
+            recipe.target, "", fault, recipe.probe, recipe.state, recipe.seed, "", check
+        )
+        return [
+            gr.Tabs(selected="zoo"),
+            "zoo",
+            *zoo_tab.updates(view),
+            *[gr.skip()] * len(block.restores),
+        ]
+
+    outputs = [tabs, opened, *zoo.restores, *block.restores]
+    _fill(checks.lens.cell(open_cell, checks.inputs, outputs, **frame.QUIET), opened, built)
 
 
 def launch(demo: gr.Blocks, **options: Any) -> Any:
@@ -74,5 +135,6 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         "ssr_mode": False,
         "footer_links": ["api", "settings"],
     }
-    demo.queue(max_size=32, default_concurrency_limit=1)
+    # every visitor of a class of fifty may have a change under way, and a few more wait
+    demo.queue(max_size=128, default_concurrency_limit=1)
     return demo.launch(**settings | options)
