@@ -210,6 +210,14 @@ def test_a_causal_layer_stays_causal_under_another_mask() -> None:
     assert np.array_equal(plain, masked)
 
 
+@pytest.mark.parametrize("mask", [{"key_padding_mask": (2, 7)}, {"attn_mask": (4, 5, 7)}])
+def test_a_mask_of_another_batch_is_refused(mask: dict[str, tuple[int, ...]]) -> None:
+    layer = LAYERS["MultiheadAttention"]
+    config = layer.example | {key: np.zeros(shape, bool) for key, shape in mask.items()}
+    with pytest.raises(ArgumentError, match="has shape"):
+        run_layer(layer.name, layer.example_state(0), layer.example_inputs(0), **config)
+
+
 def test_what_is_no_array_is_refused() -> None:
     with pytest.raises(ArgumentError, match="weight is no array of numbers"):
         port_layer("Linear", {"weight": "many", "bias": np.ones(2)})

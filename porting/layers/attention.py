@@ -65,6 +65,21 @@ def _as_added(mask: np.ndarray) -> np.ndarray:
     return np.asarray(mask, np.float64)
 
 
+def check_masks(given: tuple[np.ndarray, ...], c: Config) -> None:
+    """Raise for a mask of another batch than the inputs'."""
+    query = given[0]
+    batch_axis = 0 if getattr(c, "batch_first", True) else 1
+    batch = query.shape[batch_axis] if query.ndim == 3 else 1
+    padding, mask = (None if m is None else np.shape(m) for m in (c.key_padding_mask, c.attn_mask))
+    if padding is not None and len(padding) == 2 and padding[0] != batch:
+        raise ArgumentError(f"key_padding_mask has shape {padding}; the batch is {batch}.")
+    if mask is not None and len(mask) == 3 and mask[0] != batch * c.num_heads:
+        raise ArgumentError(
+            f"attn_mask has shape {mask}; its first axis is batch · num_heads = "
+            f"{batch * c.num_heads}."
+        )
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """exp(s) / Σ exp(s) over the last axis; NaN where every score is minus infinity."""
     with np.errstate(invalid="ignore"):
@@ -321,6 +336,7 @@ MHA = Layer(
     reference=_mha_layout,
     inputs=_mha_inputs,
     accept=_thrice,
+    examine=check_masks,
     into=batch_first,
     out_of=batch_first,
     keywords=mha_keywords,

@@ -17,6 +17,7 @@ from porting.layers.attention import (
     KEY_BIAS,
     TORCH,
     batch_first,
+    check_masks,
     linen_attention,
     mha_keywords,
     mha_reference,
@@ -188,6 +189,12 @@ def _keywords(c: Config, inputs: tuple[Any, ...]) -> dict[str, Any]:
     return mha_keywords(_attention(c), (inputs[0], inputs[0]))
 
 
+def _check_masks(given: tuple[np.ndarray, ...], c: Config) -> None:
+    inner = _attention(c)
+    inner.batch_first = c.batch_first
+    check_masks(given, inner)
+
+
 def _check(c: Config, state: State | None, api: str) -> None:
     if c.activation not in ACTIVATIONS:
         raise ArgumentError(f"activation = {c.activation!r}. Use one of {', '.join(ACTIVATIONS)}.")
@@ -234,6 +241,7 @@ ENCODER_LAYER = Layer(
     into=batch_first,
     out_of=batch_first,
     keywords=_keywords,
+    examine=_check_masks,
     check=_check,
     pitfalls=(
         "norm_first is False by default: the post-norm order has the same leaves.",

@@ -15,6 +15,7 @@ from porting.layers.attention import (
     additive_mask,
     attend,
     check_heads,
+    check_masks,
     linen_attention,
     mha_keywords,
     nnx_attention,
@@ -85,6 +86,7 @@ HF_ROW: dict[str, Any] = {
     "family": "attention",
     "inputs": self_inputs,
     "keywords": self_keywords,
+    "examine": check_masks,
     "linen": linen_attention,
     "nnx": nnx_attention,
 }
