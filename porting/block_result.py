@@ -113,11 +113,12 @@ def faults_for(case: BlockCase) -> list[Fault]:
     >>> [f.name for f in faults_for(BlockCase())][:2]
     ['bias_skipped', 'kernel_skipped']
     """
-    port = _right_port(resolve(case))
+    port = right_port(resolve(case))
     return [fault for fault in BLOCK_FAULTS.values() if fault.fits(port)]
 
 
-def _right_port(case: BlockCase) -> Port:
+def right_port(case: BlockCase) -> Port:
+    """The right port of a resolved case."""
     source = SOURCES[case.source]
     config = BlockConfig(case.num_heads, case.d_model, case.d_ff, source.activation, source.epsilon)
     return Port(
@@ -147,7 +148,7 @@ def ports_of(case: BlockCase) -> tuple[Fault | None, Port, Port]:
     Raises:
         ArgumentError: there is no such fault, or it cannot happen here.
     """
-    right = _right_port(case)
+    right = right_port(case)
     if not case.fault:
         return None, right, right
     if case.fault not in BLOCK_FAULTS:
@@ -162,7 +163,8 @@ def ports_of(case: BlockCase) -> tuple[Fault | None, Port, Port]:
     return fault, right, fault.inject(right)
 
 
-def _config(port: Port) -> BlockConfig:
+def block_config(port: Port) -> BlockConfig:
+    """The constants that a port runs with."""
     return BlockConfig(**{key: value for key, value in port.config.items() if key != "packed"})
 
 
@@ -182,8 +184,8 @@ def judge(case: BlockCase) -> BlockResult:
     sums, agree, crash = (np.nan, np.nan), False, ""
     try:
         runs = (
-            run_linen(_config(linen), linen.leaves, x),
-            run_nnx(_config(port), port.leaves, x),
+            run_linen(block_config(linen), linen.leaves, x),
+            run_nnx(block_config(port), port.leaves, x),
         )
         stages = compare_stages(reference_of(case, source), x, *runs)
         sums, agree = _sums(stages[-1])

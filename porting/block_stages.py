@@ -116,13 +116,14 @@ def _linen_stages(config: BlockConfig) -> Callable[..., dict[str, jax.Array]]:
 
 
 @functools.lru_cache(COMPILED)
-def _abstract_nnx(config: BlockConfig) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract_nnx(config: BlockConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """The NNX block without its numbers."""
     return nnx.split(nnx.eval_shape(lambda: NNXEncoderBlock(*config.arguments, rngs=nnx.Rngs(0))))
 
 
 @functools.lru_cache(COMPILED)
 def _nnx_stages(config: BlockConfig) -> Callable[..., dict[str, jax.Array]]:
-    graph, _ = _abstract_nnx(config)
+    graph, _ = abstract_nnx(config)
     return jax.jit(lambda state, x: nnx.merge(graph, state).stages(x, config.residual))
 
 
@@ -141,7 +142,7 @@ def run_nnx(config: BlockConfig, leaves: Leaves, x: np.ndarray) -> Run:
     Raises:
         CoverageError: a leaf does not fit.
     """
-    block = nnx.merge(*_abstract_nnx(config))
+    block = nnx.merge(*abstract_nnx(config))
     port_linen_to_nnx(leaves, block)
     return _in_both(_nnx_stages(config), nnx.state(block), x)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -116,32 +116,46 @@ def _bench(target: str, probes: tuple[str, ...], seed: int, config: dict[str, An
     return layer_bench(target, probes, seed, config)
 
 
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
 class _Filler:
     """Fills the rows of one matrix; what all rows need is computed once."""
 
     def __init__(self, bench: Bench, checks: tuple[str, ...], probes: tuple[str, ...]) -> None:
-        self.bench, self.checks = bench, checks
-        self.probes = probes
+        self.bench, self.checks, self.probes = bench, checks, probes
         self.clean = {
-            (state, probe): Run(*self._expected(state, probe), self._caller(state, probe, None))
+            (state, probe): Run(
+                bench.reference(state, probe),
+                bench.bound(state, probe),
+                *self._calls(None, state, probe),
+            )
             for state in STATES
             for probe in (*probes, SECOND)
             if bench.inputs[probe] is not None
         }
 
-    def _expected(self, state: str, probe: str) -> tuple[np.ndarray, np.ndarray | None]:
-        return self.bench.reference(state, probe), self.bench.bound(state, probe)
+    def _calls(
+        self, fault: Fault | None, state: str, probe: str
+    ) -> tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]:
+        """The port in float32 and in float64."""
 
-    def _caller(self, state: str, probe: str, port: Port | None) -> Any:
-        made = self.bench.ports[state] if port is None else port
-        return lambda double: self.bench.run(made, probe, double)
+        def call(ports: Mapping[str, Port], precision: np.dtype) -> np.ndarray:
+            port = fault.inject(ports[state]) if fault else ports[state]
+            return self.bench.run(port, probe, precision)
 
-    def _run(self, state: str, probe: str, port: Port | None) -> Run:
-        clean = self.clean[state, probe]
-        if port is None:
-            return clean
-        call = self._caller(state, probe, port)
-        return Run(clean.reference, clean.bound, call, clean.difference)
+        return (
+            lambda: call(self.bench.ports, SINGLE),
+            lambda: call(self.bench.wide, DOUBLE),
+        )
+
+    def _runs(self, fault: Fault | None) -> dict[tuple[str, str], Run]:
+        if fault is None:
+            return self.clean
+        return {
+            key: Run(clean.reference, clean.bound, *self._calls(fault, *key), clean.difference)
+            for key, clean in self.clean.items()
+        }
 
     def row(self, fault: Fault | None) -> dict[tuple[str, str, str, str], Cell]:
         """All cells of one fault, or of the right port."""
@@ -149,7 +163,7 @@ class _Filler:
         ports = {
             state: fault.inject(self.bench.ports[state]) if fault else None for state in STATES
         }
-        runs = {key: self._run(*key, ports[key[0]]) for key in self.clean}
+        runs = self._runs(fault)
         cells = {}
         for check in self.checks:
             for probe in self.probes:

@@ -51,25 +51,20 @@ def _compiled(recipe: _Recipe) -> Callable[..., Any]:
     return jax.jit(lambda variables, inputs, keywords: call(variables, *inputs, **keywords))
 
 
-def _apply(layer: Layer, port: Port, inputs: tuple[np.ndarray, ...], double: bool) -> np.ndarray:
+def _apply(
+    layer: Layer, port: Port, inputs: tuple[np.ndarray, ...], precision: np.dtype
+) -> np.ndarray:
     """The Linen module of a port, inputs and output in the PyTorch layout."""
     import jax
 
-    if double:
-        with jax.enable_x64(True):
-            return _apply_in(layer, port, inputs, np.dtype(np.float64))
-    return _apply_in(layer, port, inputs, np.dtype(np.float32))
-
-
-def _apply_in(
-    layer: Layer, port: Port, inputs: tuple[np.ndarray, ...], dtype: np.dtype
-) -> np.ndarray:
-    options = {**port.config, "dtype": dtype}
+    options = {**port.config, "dtype": precision}
     c = Config(**options)
-    moved = tuple(layer.into(_cast(x, dtype), c) for x in inputs)
-    variables = unflatten({path: _cast(leaf, dtype) for path, leaf in port.leaves.items()})
-    run = _compiled(_Recipe(layer.name, options, port.forward))
-    return np.asarray(layer.out_of(np.asarray(run(variables, moved, layer.keywords(c, moved))), c))
+    moved = tuple(layer.into(_cast(x, precision), c) for x in inputs)
+    variables = unflatten({path: _cast(leaf, precision) for path, leaf in port.leaves.items()})
+    recipe = _Recipe(layer.name, options, port.forward)
+    with jax.enable_x64(precision == np.float64):
+        out = _compiled(recipe)(variables, moved, layer.keywords(c, moved))
+    return np.asarray(layer.out_of(np.asarray(out), c))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -98,8 +93,9 @@ def layer_bench(name: str, probes: tuple[str, ...], seed: int, config: Mapping[s
     }
     inputs = probe_inputs(layer.inputs(c), probes, seed)
 
-    def port(state: Mapping[str, np.ndarray]) -> Port:
-        leaves = port_leaves(layer.leaves(c) or (), state)
+    def port(state: Mapping[str, np.ndarray], precision: np.dtype) -> Port:
+        cast = {key: _cast(array, precision) for key, array in state.items()}
+        leaves = port_leaves(layer.leaves(c) or (), cast)
         contiguous = {path: np.array(leaf, order="C") for path, leaf in leaves.items()}
         return port_of(name, contiguous, vars(c), seed + 1)
 
@@ -116,9 +112,10 @@ def layer_bench(name: str, probes: tuple[str, ...], seed: int, config: Mapping[s
     return Bench(
         target=name,
         config=given,
-        ports={state: port(source) for state, source in states.items()},
+        ports={state: port(source, np.dtype(np.float32)) for state, source in states.items()},
+        wide={state: port(source, np.dtype(np.float64)) for state, source in states.items()},
         inputs=inputs,
         reference=lambda state, probe: run_reference(layer, states[state], given_to(probe), c),
         bound=bound,
-        run=lambda port, probe, double: _apply(layer, port, given_to(probe), double),
+        run=lambda port, probe, precision: _apply(layer, port, given_to(probe), precision),
     )

@@ -40,10 +40,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "TiedHead": _TABLE,
     "MultiheadAttention": {"embed_dim": 9, "num_heads": 3, "is_causal": True},
     "GPT2Attention": {"embed_dim": 9, "num_heads": 3},
-    "GPTNeoXAttention": {"embed_dim": 9, "num_heads": 3, "is_causal": True},
+    "GPTNeoXAttention": {"embed_dim": 24, "num_heads": 3, "rotary_pct": 0.5, "is_causal": True},
     "TransformerEncoderLayer": {
         "d_model": 9, "nhead": 3, "dim_feedforward": 9, "activation": "gelu", "is_causal": True,
     },
-    **{name: {"input_size": 5, "hidden_size": 5} for name in ("LSTM", "GRU", "RNN")},
+    **{name: {"input_size": 5, "hidden_size": 5, "bidirectional": True} for name in ("LSTM", "GRU", "RNN")},
     "Upsample": {"scale_factor": 0.5, "mode": "bilinear"},
 }  # fmt: skip

@@ -104,7 +104,7 @@ def _scale_query(power: float) -> Transform:
 
 
 def _key_bias_is_hidden(port: Port) -> str:
-    if port.config.get("rotary"):
+    if port.config.get("rotary") or port.config.get("rotary_pct"):
         return ""
     return (
         "A key bias adds one number to a whole row of scores, and softmax takes it out again: "

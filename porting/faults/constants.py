@@ -74,19 +74,33 @@ def _dropped(module: Any, variables: Any, x: Any) -> Any:
     return x * kept / (1 - rate)
 
 
-def _set(name: str, value: Any) -> Any:
-    return lambda port: port.config.get(name) != value
+def _encode_with_tanh(module: Any, variables: Any, x: Any, mask: Any = None) -> Any:
+    """PyTorch's encoder layer with the other GELU, which is no option of it."""
+    from functools import partial
+
+    import jax
+
+    from porting.layers.encoder import encode
+
+    layer = module.bind(variables)
+    parts = {name: getattr(layer, name) for name in ("linear1", "linear2", "norm1", "norm2")}
+    parts["activation"] = partial(jax.nn.gelu, approximate=True)
+    parts["attention"] = lambda h: layer.self_attn(h, mask=mask)
+    return encode(x, parts, module.config.norm_first)
 
 
 def _tanh_gelu(port: Port) -> Port:
     if port.layer == "GELU":
         other = "none" if port.config["approximate"] == "tanh" else "tanh"
         return replace(port, config={**port.config, "approximate": other})
+    if port.layer == "TransformerEncoderLayer":
+        return replace(port, forward=_encode_with_tanh)
     return replace(port, config={**port.config, "activation": "gelu_tanh"})
 
 
 def _has_erf_gelu(port: Port) -> bool:
-    return port.layer == "GELU" or (is_block(port) and port.config["activation"] == "gelu")
+    has_option = is_block(port) or port.layer == "TransformerEncoderLayer"
+    return port.layer == "GELU" or (has_option and port.config["activation"] == "gelu")
 
 
 ROWS = (

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from porting.errors import ArgumentError
-from porting.faults import any_leaf, attention, constants, conv, dense, encoder, norm
+from porting.faults import (
+    any_leaf,
+    attention,
+    constants,
+    conv,
+    dense,
+    encoder,
+    norm,
+    parametrised,
+    recurrent,
+    rotary,
+)
 from porting.faults.row import Fault, Port
 
-_FAMILIES = (any_leaf, dense, conv, norm, attention, encoder, constants)
+_FAMILIES = (
+    any_leaf,
+    dense,
+    conv,
+    norm,
+    attention,
+    rotary,
+    encoder,
+    recurrent,
+    parametrised,
+    constants,
+)
 
 #: name -> fault, by family.
 FAULTS: dict[str, Fault] = {row.name: row for family in _FAMILIES for row in family.ROWS}
