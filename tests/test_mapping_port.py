@@ -241,3 +241,31 @@ def test_a_large_port_only_makes_views():
     variables, _ = port_checkpoint(source, target)
     assert variables["layers"]["7"]["kernel"].base is not None
     assert time.perf_counter() - start < 30  # 4 GiB of weights were not copied
+
+
+def test_a_name_cannot_write_code_into_the_script_or_rows_into_the_rules():
+    bad = "a'\"\n    pass\n[[leaf]]\n\x7f\u2028.weight"
+    source = {bad: np.zeros((5, 5)), "b.weight": np.ones((5, 5))}
+    target = {f"Dense_{i}": {"kernel": np.zeros((5, 5))} for i in range(2)}
+    _, report = port_checkpoint(source, target)
+    assert len(report.unsure) == 2
+    for line in report.code().splitlines():
+        assert line.strip() != "pass"
+    compile(report.code(), "port.py", "exec")
+    assert Mapping.from_rules(report.mapping.to_rules(), source, target) == report.mapping
+
+
+def test_a_square_transposed_convolution_is_a_question():
+    source = {"deconv.weight": np.zeros((5, 5, 3, 3)), "deconv.bias": np.zeros(5)}
+    target = {"deconv": {"kernel": np.zeros((3, 3, 5, 5)), "bias": np.zeros(5)}}
+    leaf = infer_mapping(source, target).leaves["deconv/kernel"]
+    assert not leaf.confident
+    assert str(leaf.rule) == "i o h w -> -h -w i o"
+    assert [str(other.rule) for other in leaf.alternatives] == ["i o h w -> h w o i"]
+
+
+def test_a_target_in_the_layout_of_torch_keeps_its_weights():
+    source = {"fc1.weight": np.zeros((5, 5)), "fc2.weight": np.zeros((7, 5))}
+    mapping = infer_mapping(source, {k.replace(".", "/"): a for k, a in source.items()})
+    assert mapping.leaves["fc1/weight"].rule.pattern == "o i -> o i"
+    assert not mapping.unsure

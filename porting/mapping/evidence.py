@@ -29,12 +29,15 @@ class Relations:
                 continue
             found = {c.relation for c in candidates(source, target, pair.target.role)}
             relation = _packed_relation(source) or (found.pop() if len(found) == 1 else "")
-            if relation:
+            if relation in ("moved", "kept"):
                 self._known.append((pair.source.path, relation))
 
     def choose(self, pair: Pair, slot: str, fits: list[Layout]) -> tuple[Layout, list[Layout], str]:
         """The layout for one leaf, the other readings, and the doubt that is left."""
         relations = {layout.relation for layout in fits}
+        if fits[0].relation in ("turned", "swapped") and {"turned", "swapped"} <= relations:
+            doubt = "it is square, and nothing says whether the target uses `transpose_kernel`"
+            return fits[0], [f for f in fits[1:] if f.relation in ("turned", "swapped")], doubt
         if slot not in ("w", "v") or not {"moved", "kept"} <= relations:
             return fits[0], [], ""
         packed = _packed_relation(pair.source.parts.get(slot))
@@ -43,7 +46,7 @@ class Relations:
         chosen, doubt = fits[0].relation, ""
         if len(said) > 1:
             doubt = "its neighbours disagree about the transpose, and it is square"
-        elif said and (depth or chosen in said):
+        elif said and (depth or chosen in said or pair.target.parts["w"].name == "weight"):
             chosen = next(iter(said))
         elif said or own in CONV1D or pair.target.parts["w"].name == "weight":
             doubt = "it is square, and nothing says whether it is stored (out, in) or (in, out)"

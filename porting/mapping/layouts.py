@@ -29,8 +29,9 @@ class Layout:
         left: the atoms of every source axis.
         right: the target's axes, as a pattern writes them.
         sizes: sizes of atoms that the source's shape does not tell.
-        relation: "moved" (the convention's transpose), "kept" (as it is), or "" where
-            there is no such choice.
+        relation: "moved" (the convention's transpose), "kept" (as it is), "turned" and
+            "swapped" (a transposed convolution without and with `transpose_kernel`), or ""
+            where there is no such choice.
     """
 
     left: tuple[str, ...]
@@ -131,8 +132,10 @@ def _conv(shape: Sequence[int], target: Part, role: str) -> Iterator[Layout]:
     left = ("o", "i", *names)
     moved = Layout(left, f"{space} i o", relation="moved")
     kept = Layout(left, " ".join(left), relation="kept")
-    turned = Layout(("i", "o", *names), f"{' '.join('-' + n for n in names)} i o")
-    swapped = Layout(("i", "o", *names), f"{space} o i")
+    turned = Layout(
+        ("i", "o", *names), f"{' '.join('-' + n for n in names)} i o", relation="turned"
+    )
+    swapped = Layout(("i", "o", *names), f"{space} o i", relation="swapped")
     if target.name == "weight":
         yield from (kept, moved)
     elif role == "deconv":

@@ -136,7 +136,9 @@ def _folded(key: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"'{text}'" if "'" not in text and "\n" not in text else json.dumps(text)
+    if "'" not in text and text.isprintable():
+        return f"'{text}'"
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _text(sources: tuple[str, ...]) -> str:

@@ -125,7 +125,7 @@ def _against_convention(source: Unit, fits: list[Layout]) -> bool:
     part = source.parts.get("w")
     promised = "moved" if part is None or part.name == "weight" else "kept"
     found = {layout.relation for layout in fits}
-    return "" not in found and promised not in found
+    return bool(found) and found <= {"moved", "kept"} and promised not in found
 
 
 def _fused(source: Unit, target: Unit) -> bool:

@@ -89,7 +89,7 @@ def script(
     lines = []
     for row, leaf in rows_of(mapping, lambda leaf: leaf_code(leaf, shapes)):
         patterns = ", ".join(_raw(source) for source in row.source)
-        doubt = "" if leaf.confident else f"  # UNSURE: {row.why}"
+        doubt = "" if leaf.confident else f"  # UNSURE: {' '.join(row.why.split())}"
         lines.append(
             f"    (\n        [{patterns}],\n        {_raw(row.path)},\n"
             f"        lambda w: {leaf_code(leaf, shapes)},  # {leaf.rule}{doubt}\n    ),\n"
@@ -99,7 +99,8 @@ def script(
 
 
 def _raw(text: str) -> str:
-    return repr(text) if '"' in text or text.endswith("\\") else f'r"{text}"'
+    plain = text.isprintable() and '"' not in text and not text.endswith("\\")
+    return f'r"{text}"' if plain else ascii(text)
 
 
 def leaf_code(leaf: MappedLeaf, shapes: AnyMapping[str, tuple[int, ...]]) -> str:
