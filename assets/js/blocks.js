@@ -33,7 +33,8 @@ class Facts {
   update(block) {
     this.note.textContent = block.note || "";
     this.title.textContent = block.title;
-    this.list.replaceChildren(...block.rows.flatMap(([name, value]) => [el("dt", "", name), el("dd", "pl-mono", value)]));
+    this.list.classList.toggle("pl-prose", Boolean(block.prose));
+    this.list.replaceChildren(...block.rows.flatMap(([name, value]) => [el("dt", "", name), el("dd", block.prose ? "" : "pl-mono", value)]));
   }
   draw() {}
   dispose() { this.node.remove(); }
@@ -84,7 +85,7 @@ class Table {
     const head = el("tr");
     head.append(...columns.map((c) => el("th", "", c)));
     const body = kept.slice(0, MOST_ROWS).map((r) => {
-      const line = el("tr", r.key === selected ? "pl-selected" : "");
+      const line = el("tr", r.key === "total" ? "pl-total" : selected && r.key === selected ? "pl-selected" : "");
       r.cells.forEach((content) => {
         const { text, status, below } = typeof content === "string" ? { text: content } : content;
         const cell = el("td", status || !mono ? "" : "pl-mono");
@@ -92,7 +93,7 @@ class Table {
         if (below) cell.append(el("span", "pl-below", below));
         line.append(cell);
       });
-      if (event && r.key) {
+      if (event && r.key && r.key !== "total") {
         line.tabIndex = 0;
         line.dataset.key = r.key;
         line.setAttribute("aria-selected", String(r.key === selected));
@@ -170,6 +171,91 @@ class Findings {
   dispose() { this.node.remove(); }
 }
 
+/* Faults down, checks across: a status in each cell, its story under the pointer. */
+class Grid {
+  constructor(lens) {
+    this.lens = lens;
+    this.node = el("section", "pl-block");
+    this.title = el("h3");
+    this.story = el("p", "pl-story");
+    this.story.setAttribute("aria-live", "polite");
+    this.scroll = el("div", "pl-grid-scroll");
+    this.table = el("table", "pl-grid");
+    this.legend = el("p", "pl-grid-legend");
+    this.scroll.append(this.table);
+    this.node.append(this.title, this.story, this.scroll, this.legend);
+  }
+
+  update(block) {
+    this.title.textContent = block.title;
+    this.tell("");
+    const head = el("tr");
+    head.append(el("th"), ...block.columns.map((c) => {
+      const th = el("th", "", c.title);
+      th.scope = "col";
+      th.addEventListener("pointerenter", () => this.tell(`${c.title}: ${c.about}`));
+      return th;
+    }));
+    const body = block.rows.map((row) => {
+      const line = el("tr");
+      const name = el("th", "", row.title);
+      name.scope = "row";
+      line.append(name, ...row.cells.map((cell, i) => {
+        const td = el("td");
+        const column = block.columns[i];
+        const text = `${row.title}, ${column.title}: ${WORDS[cell.status]}. ${cell.story}`;
+        const b = button(SIGNS[cell.status], `pl-cell pl-cell-${cell.status.replace("/", "")}`, () => this.lens.trigger("cell", { row: row.key, column: column.key }));
+        b.setAttribute("aria-label", text);
+        for (const name of ["pointerenter", "focus"]) b.addEventListener(name, () => this.tell(text));
+        td.append(b);
+        return td;
+      }));
+      return line;
+    });
+    const foot = el("tr", "pl-grid-foot");
+    foot.append(...block.foot.map((t, i) => el(i ? "td" : "th", "pl-mono", t)));
+    this.table.replaceChildren(head, ...body, foot);
+    this.legend.replaceChildren(...block.legend.map(({ status, text }) => {
+      const item = el("span");
+      item.append(el("i", `pl-cell pl-cell-${status.replace("/", "")}`, SIGNS[status]), el("span", "", ` ${WORDS[status]}: ${text}`));
+      return item;
+    }));
+  }
+
+  tell(text) { this.story.textContent = text || "Point at a cell for its story; click it to open that case."; }
+  draw() {}
+  dispose() { this.node.remove(); }
+}
+const SIGNS = { caught: "✓", missed: "✕", equivalent: "=", passed: "✓", false_alarm: "!", "n/a": "·" };
+const WORDS = { caught: "seen", missed: "missed", equivalent: "equivalent", passed: "passes", false_alarm: "false alarm", "n/a": "not applicable" };
+
+/* A question to the person: one answer of a few. */
+class Choices {
+  constructor(lens) {
+    this.lens = lens;
+    this.node = el("fieldset", "pl-block pl-choices");
+    this.title = el("legend");
+    this.note = el("p", "pl-note");
+    this.list = el("div", "pl-options");
+    this.node.append(this.title, this.note, this.list);
+  }
+  update(block) {
+    this.title.textContent = block.title;
+    this.note.textContent = block.note;
+    this.list.replaceChildren(...block.options.map((text, i) => {
+      const line = el("label"), radio = el("input");
+      radio.type = "radio";
+      radio.name = `pl-${block.id}`;
+      radio.checked = i === block.chosen;
+      radio.addEventListener("change", () => this.lens.trigger("act", { name: block.id, choice: i }));
+      line.append(radio, el("span", "pl-mono", text));
+      return line;
+    }));
+  }
+  draw() {}
+  dispose() { this.node.remove(); }
+}
+
 class Note {
   constructor() { this.node = el("p", "pl-block pl-note"); }
   update(block) { this.node.textContent = block.text; }
@@ -231,4 +317,4 @@ class Rule {
   dispose() { this.node.remove(); }
 }
 
-export const KINDS = { rule: Rule, findings: Findings, matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };
+export const KINDS = { choices: Choices, grid: Grid, rule: Rule, findings: Findings, matrices: Matrices, chart: Chart, facts: Facts, table: Table, code: Code, note: Note };

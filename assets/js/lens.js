@@ -31,14 +31,18 @@ class Lens {
     this.pinned = false;
     const ids = new Set(value.blocks.map((b) => b.id));
     for (const [id, block] of this.blocks) if (!ids.has(id)) { block.dispose(); this.blocks.delete(id); }
-    value.blocks.forEach((data, i) => {
+    let place = 0;
+    value.blocks.forEach((data) => {
       let block = this.blocks.get(data.id);
       if (block && !(block instanceof KINDS[data.kind])) { block.dispose(); block = null; }
       if (!block) this.blocks.set(data.id, (block = new KINDS[data.kind](this)));
       block.update(data);
       block.node.style.setProperty("--share", data.share || 1);
       block.node.classList.toggle("pl-part", (data.share || 1) < 1);
-      if (this.body.children[i] !== block.node) this.body.insertBefore(block.node, this.body.children[i] || null);
+      const host = data.inside && this.blocks.get(data.inside);
+      if (host) { if (block.node.parentNode !== host.node) host.node.append(block.node); return; }
+      if (this.body.children[place] !== block.node) this.body.insertBefore(block.node, this.body.children[place] || null);
+      place += 1;
     });
     this.placeReadout();
     this.width = 0;

@@ -86,6 +86,7 @@ export class Panel {
     this.plot.style.height = `${height}px`;
     window.Plotly.react(this.chart, traces, {
       width, height, margin, xaxis: x, yaxis: y, showlegend: false, hovermode: false,
+      shapes: this.tileLines(),
       dragmode: data.pooled ? "zoom" : false,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: token("--pl-cell-gap"),
       font: { family: "IBM Plex Sans, system-ui, sans-serif", color: ink },

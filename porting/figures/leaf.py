@@ -18,6 +18,7 @@ def leaf_infos(
     source: Mapping[str, Any],
     given: np.ndarray | None = None,
     given_places: np.ndarray | None = None,
+    start: int = 0,
 ) -> list[MatrixInfo]:
     """The joined source of a leaf, the leaf by its rule, and a given leaf between them.
 
@@ -26,17 +27,18 @@ def leaf_infos(
         source: key -> array.
         given: what the person's port holds in this leaf, if it is known.
         given_places: flat positions of its numbers in the source, if they are known.
+        start: what the positions of the source begin with.
 
     >>> from porting.layouts import Rule
     >>> rows = leaf_infos(Leaf("k", ("w",), Rule("o i -> i o")), {"w": np.zeros((5, 3))})
     >>> [(info.title, info.values.shape) for info in rows]
     [('Source: w', (5, 3)), ('Needed: k', (3, 5))]
     """
-    joined = leaf.join.forward([_numbers(source[key]) for key in leaf.sources])
+    joined = leaf.join.forward([drawable(source[key]) for key in leaf.sources])
     needed = leaf.rule.apply(joined)
     left, right = axis_names(leaf.rule)
     small = joined.size <= EXACT_CELLS
-    places = np.arange(joined.size).reshape(joined.shape) if small else None
+    places = start + np.arange(joined.size).reshape(joined.shape) if small else None
     moved = None if places is None else leaf.rule.apply(places)
     limit = scales.symmetric_limit(joined, needed, given)
     title = f"Source: {', '.join(leaf.sources)}"
@@ -48,7 +50,7 @@ def leaf_infos(
                 "ported",
                 f"Your leaf: {leaf.path}",
                 "yours",
-                _numbers(given),
+                drawable(given),
                 names,
                 given_places,
                 limit=limit,
@@ -60,11 +62,14 @@ def leaf_infos(
     return infos
 
 
-def _numbers(array: Any) -> np.ndarray:
-    """An array that can be drawn: narrow floats as float32, truth as 0 and 1, others as they are."""
+def drawable(array: Any) -> np.ndarray:
+    """An array that can be drawn: narrow floats and truth as float32, complex by its size.
+
+    >>> drawable(np.array([3 + 4j, 0])).tolist(), drawable(np.array([True])).dtype
+    ([5.0, 0.0], dtype('float32'))
+    """
     array = np.asarray(array)
-    return (
-        array
-        if array.dtype.kind in "fiu" and array.dtype.itemsize > 2
-        else array.astype(np.float32)
-    )
+    if array.dtype.kind == "c":
+        return np.abs(array)
+    keeps = array.dtype.kind in "fiu" and array.dtype.itemsize > 2
+    return array if keeps else array.astype(np.float32)

@@ -152,7 +152,7 @@ def _blind_spots(recipe: BlockView) -> dict[str, Any]:
         "matches. Two equal sums only say that Linen and NNX hold the same port. A fault of the code "
         "changes no leaf."
     )
-    rows.append({"key": "", "cells": total})
+    rows.append({"key": "total", "cells": total})
     return lens.table(
         "blind", "What each check cannot see", columns, rows, event="fault", note=note
     )
@@ -225,15 +225,17 @@ def fault_menu(source: str, fault: str | None) -> Any:
 
 
 def restored(query: Mapping[str, str]) -> list[Any]:
-    """What a link sets: the recipe's components and the column."""
+    """What a link sets: the recipe's components."""
     faults = ["", *BLOCK_FAULTS]
-    recipe = from_query(
-        BlockView(), query, {"source": SOURCES, "fault": faults, "leaf": LINEN_TO_NNX}
-    )
+    choices = {"source": SOURCES, "fault": faults, "leaf": LINEN_TO_NNX}
+    return updates(from_query(BlockView(), query, choices))
+
+
+def updates(recipe: BlockView) -> list[Any]:
+    """The recipe's components, set."""
     values = [getattr(recipe, name) for name in RECIPE]
     values[RECIPE.index("fault")] = fault_menu(recipe.source, recipe.fault)
-    own = gr.update(visible=SOURCES[recipe.source].sizes is None)
-    return [*values, own, in_lens(view)(recipe)]
+    return [*values, gr.update(visible=SOURCES[recipe.source].sizes is None)]
 
 
 def build() -> frame.Built:
@@ -299,7 +301,7 @@ def build() -> frame.Built:
         show, inputs, result, **frame.QUIET
     )
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return frame.Built([*inputs, sizes, result], show, inputs, result)
+    return frame.Built([*inputs, sizes], show, inputs, result)
 
 
 def opened(event: gr.EventData) -> Any:

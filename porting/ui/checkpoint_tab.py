@@ -350,7 +350,7 @@ def restored(query: Mapping[str, str]) -> list[Any]:
     recipe = from_query(CheckpointView(), query, {"source": EXAMPLES, "target": (*MODELS, NOTHING)})
     values = [getattr(recipe, name) for name in RECIPE]
     menu = readings(*values, None, "", None, {})
-    return [*values, menu, in_lens(view)(recipe, Given())]
+    return [*values, menu]
 
 
 def build() -> frame.Built:
@@ -426,7 +426,7 @@ def build() -> frame.Built:
         api_visibility="private",
     )
     stop.click(None, None, None, cancels=[working], **frame.QUIET)
-    return frame.Built([source, target, pick, reading, result], show, inputs, result)
+    return frame.Built([source, target, pick, reading], show, inputs, result)
 
 
 def _visibility(count: int) -> Any:

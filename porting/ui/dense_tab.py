@@ -213,7 +213,7 @@ def restored(query: Mapping[str, str]) -> list[Any]:
     case = from_query(DenseCase(), query, choices)
     visible = [gr.update(visible=name == case.source) for name in SOURCES]
     values = [getattr(case, name) for name in RECIPE]
-    return [*values, *visible, in_lens(view)(case, Given())]
+    return [*values, *visible]
 
 
 @in_lens
@@ -301,7 +301,7 @@ def build() -> frame.Built:
         show, inputs, result, **frame.QUIET
     )
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return frame.Built([*recipe, *groups.values(), result], show, inputs, result)
+    return frame.Built([*recipe, *groups.values()], show, inputs, result)
 
 
 def make_square(in_dim: Any, features: Any) -> tuple[Any, Any]:

@@ -369,7 +369,7 @@ def restored(query: Mapping[str, str]) -> list[Any]:
         recipe.pick,
         recipe.forward,
     ]
-    return [*values, in_lens(view)(recipe, Given())]
+    return values
 
 
 def build() -> frame.Built:
@@ -460,7 +460,7 @@ def build() -> frame.Built:
         concurrency_id="heavy",
         concurrency_limit=1,
     )
-    return frame.Built([patient, breaks, hidden, pick, forward, result], show, inputs, result)
+    return frame.Built([patient, breaks, hidden, pick, forward], show, inputs, result)
 
 
 def picked(event: gr.EventData) -> str:

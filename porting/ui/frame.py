@@ -24,7 +24,7 @@ class Built:
     """A tab as the page needs it.
 
     Attributes:
-        restores: what the tab's `restored` writes to, the lens last.
+        restores: what the tab's `restored` writes to.
         show: form -> column; run when the tab is opened.
         inputs: the form.
         lens: the column.

@@ -128,9 +128,15 @@ def rule(
 
 
 def facts(
-    key: str, title: str, rows: Sequence[tuple[str, str]], *, share: float = 1.0, note: str = ""
+    key: str,
+    title: str,
+    rows: Sequence[tuple[str, str]],
+    *,
+    share: float = 1.0,
+    note: str = "",
+    prose: bool = False,
 ) -> dict[str, Any]:
-    """A small table of names and numbers; a note below it is a warning."""
+    """A small table of names and numbers, or of names and sentences; a note is a warning."""
     listed = [list(r) for r in rows]
     return {
         "kind": "facts",
@@ -139,6 +145,7 @@ def facts(
         "rows": listed,
         "share": share,
         "note": note,
+        "prose": prose,
     }
 
 
@@ -156,7 +163,7 @@ def table(
 ) -> dict[str, Any]:
     """A table; each row has `key`, `cells` and a `status` ("ok", "wrong", "unsure", "open").
 
-    A cell is a text, or what `mark` or `pair` makes.
+    A cell is a text, or what `mark` or `pair` makes. A row of key "total" sums up.
 
     A chosen row fires the lens event named `event` with the row's key.
     """
@@ -177,6 +184,52 @@ def table(
 def findings(key: str, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Findings as sentences: each has `title`, `status`, `leaves` and a `fix` to copy."""
     return {"kind": "findings", "id": key, "title": title, "rows": list(rows)} if rows else None
+
+
+def grid(
+    key: str,
+    title: str,
+    columns: Sequence[dict[str, str]],
+    rows: Sequence[dict[str, Any]],
+    foot: Sequence[str],
+    legend: Sequence[dict[str, str]],
+) -> dict[str, Any]:
+    """A matrix of statuses: columns have `key`, `title`, `about`; rows `key`, `title`, `cells`.
+
+    A cell has `status` and `story`; a chosen one fires the lens event `cell` with its row
+    and column.
+    """
+    return {
+        "kind": "grid",
+        "id": key,
+        "title": title,
+        "columns": list(columns),
+        "rows": list(rows),
+        "foot": list(foot),
+        "legend": list(legend),
+    }
+
+
+def choices(
+    key: str, title: str, options: Sequence[str], chosen: int | None, *, note: str = ""
+) -> dict[str, Any]:
+    """A question with its answers, none chosen yet where `chosen` is None.
+
+    A choice fires the lens event `act` with the name `key` and its `choice`.
+    """
+    return {
+        "kind": "choices",
+        "id": key,
+        "title": title,
+        "options": list(options),
+        "chosen": chosen,
+        "note": note,
+    }
+
+
+def inside(key: str, block: dict[str, Any]) -> dict[str, Any]:
+    """`block` under the block of id `key`, in the same place of the column."""
+    return block | {"inside": key, "share": 1.0}
 
 
 def mark(text: str, status: str) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -31,7 +32,17 @@ def in_lens(handler: Callable[..., Any], others: int = 0) -> Callable[..., Any]:
 
 
 def as_toast(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For endpoints and files: a toast on the page, an `AppError` in the client."""
+    """For endpoints and files: a toast on the page, an `AppError` in the client.
+
+    A handler that works in steps (a generator) stays one.
+    """
+
+    @functools.wraps(handler)
+    def stepwise(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from handler(*args, **kwargs)
+        except PortingError as error:
+            raise gr.Error(str(error), print_exception=False) from None
 
     @functools.wraps(handler)
     def safe(*args: Any, **kwargs: Any) -> Any:
@@ -40,4 +51,4 @@ def as_toast(handler: Callable[..., Any]) -> Callable[..., Any]:
         except PortingError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return safe
+    return stepwise if inspect.isgeneratorfunction(handler) else safe
