@@ -123,6 +123,13 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
     if not tree:
         raise ArgumentError("The ported parameters hold no array. Pass the whole tree.")
     evidence = Evidence(source)
+    with np.errstate(all="ignore"):
+        return _diagnosed(source, tree, evidence, mapping)
+
+
+def _diagnosed(
+    source: Mapping[str, Any], tree: Mapping[str, Any], evidence: Evidence, mapping: Any
+) -> Diagnosis:
     if mapping is None:
         from porting.mapping import infer_mapping
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, equal
+from porting.diagnose.bits import canonical, equal, is_float
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.steps import Step, run, steps_of
 from porting.errors import PortingError
@@ -23,7 +23,9 @@ def widens(array: np.ndarray, dtype: np.dtype) -> bool:
     >>> widens(np.float16([0.1]), np.dtype("float32")), widens(np.float32([0.1]), np.dtype("float16"))
     (True, False)
     """
-    if array.dtype == dtype:
+    if array.dtype == dtype or is_float(array.dtype) != is_float(dtype):
+        return False
+    if not is_float(dtype) and (array.dtype.kind not in "iu" or dtype.kind not in "iu"):
         return False
     with np.errstate(over="ignore", invalid="ignore"):
         other = array.astype(dtype)

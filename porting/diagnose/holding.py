@@ -125,7 +125,9 @@ def holding(q: Question) -> Holding | None:
 
 def _own_cast(q: Question) -> Holding | None:
     """The right array through a narrower type."""
-    if q.expected is None or q.expected.shape != q.leaf.shape or not is_float(q.expected.dtype):
+    if q.expected is None or q.expected.shape != q.leaf.shape:
+        return None
+    if not (is_float(q.expected.dtype) and is_float(q.leaf.dtype)):
         return None
     for change in CASTS:
         if agrees(change, q.expected, q.leaf, 0.0):
@@ -278,6 +280,8 @@ def _own_summed(q: Question) -> Holding | None:
 
 
 def _is_sum(q: Question, a: np.ndarray, b: np.ndarray) -> bool:
+    if not (is_float(a.dtype) and is_float(b.dtype)):
+        return False
     total = single(a) + single(b)
     room = q.unit * (np.abs(single(a)) + np.abs(single(b)))
     return bool(np.all(np.abs(total - single(q.leaf)) <= room))

@@ -82,7 +82,8 @@ def _nothing(q: Question, path: str) -> LeafVerdict:
     if size and constant(q.bits):
         return _constant(q, path)
     verdict = _verdict(q, path, "unported", source=None, rule=None, kind="foreign")
-    if q.expected is not None and q.expected.shape == q.leaf.shape and is_float(q.leaf.dtype):
+    both = q.expected is not None and is_float(q.leaf.dtype) and is_float(q.expected.dtype)
+    if both and q.expected is not None and q.expected.shape == q.leaf.shape:
         likeness = near(q.expected, q.leaf)
         if likeness >= CLOSE:
             note = (
@@ -97,6 +98,8 @@ def _spread(leaf: np.ndarray) -> str:
     if not is_float(leaf.dtype) or leaf.size < 8:
         return "It was left at its init or comes from elsewhere."
     some = leaf.reshape(-1)[:: max(1, leaf.size // BLOCK)]
+    if not np.isfinite(single(some)).all():
+        return "It holds NaN or infinity."
     deviation = float(np.std(single(some), dtype=np.float64))
     return f"Its standard deviation is {deviation:.3g}: left at its random init, or from elsewhere."
 
@@ -104,14 +107,15 @@ def _spread(leaf: np.ndarray) -> str:
 def _constant(q: Question, path: str) -> LeafVerdict:
     """A leaf of one value: left at its init, or a constant tensor of the source."""
     value = q.leaf.reshape(-1)[0]
-    kind = {0.0: "zeros", 1.0: "ones"}.get(float(single(value)), "constant")
+    number = value.item()
+    kind = {0.0: "zeros", 1.0: "ones"}.get(number, "constant")
     e = q.evidence
     alike = [
         key
         for key in e.nearest(e.of_size(q.leaf.size), q.home)
         if key not in q.home and _holds_only(e.array(key), value)
     ]
-    what = f"All its {q.leaf.size:,} values are {float(single(value)):g}"
+    what = f"All its {q.leaf.size:,} values are {number:g}"
     note = f"{what}: left at its init."
     if alike:
         note = f"{what}: left at its init, or {alike[0]}, which is as constant."

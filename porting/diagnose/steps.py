@@ -33,7 +33,8 @@ class Step:
         """The array after the call."""
         if self.name == "index":
             return array[self.args]
-        return getattr(array, self.name)(*self.args)
+        args = self.args[0] if self.name == "astype" else self.args
+        return getattr(array, self.name)(args)
 
     def __str__(self) -> str:
         if self.name == "index":
@@ -42,7 +43,7 @@ class Step:
             return f".astype(np.{np.dtype(self.args[0]).name})"
         if self.name == "transpose" and self.args == tuple(range(len(self.args)))[::-1]:
             return ".T"
-        return f".{self.name}({', '.join(map(str, self.args))})"
+        return f".{self.name}({', '.join(map(str, self.args)) or '()'})"
 
 
 def _index_text(index: Any) -> str:
