@@ -9,7 +9,8 @@ from porting.diagnose import diagnose
 from porting.diagnose.arrange import find
 from porting.diagnose.bits import canonical, fingerprint, slice_sums
 from porting.diagnose.naming import name_order
-from porting.diagnose.pieces import assemble, block_order, pattern
+from porting.diagnose.patterns import block_order, pattern
+from porting.diagnose.pieces import assemble
 from porting.layouts import Rule
 from porting.leaves import Leaf
 

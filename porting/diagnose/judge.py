@@ -10,8 +10,9 @@ import numpy as np
 from porting.diagnose.bits import BLOCK, canonical, constant, equal, is_float
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.fixes import fix_line
-from porting.diagnose.holding import Holding, Question, holding
+from porting.diagnose.holding import Holding, Question
 from porting.diagnose.naming import LAYOUTS, Named, name_layout
+from porting.diagnose.questions import holding
 from porting.diagnose.values import near, single
 from porting.diagnose.verdict import LeafVerdict
 from porting.leaves import Leaf

@@ -9,7 +9,8 @@ import numpy as np
 
 from porting.diagnose.arrange import Arrangement, find
 from porting.diagnose.bits import canonical
-from porting.diagnose.pieces import assemble, block_order, pattern, short_index
+from porting.diagnose.patterns import block_order, pattern, short_index
+from porting.diagnose.pieces import assemble
 from porting.layouts import Rule
 
 #: kind of wrong layout -> what a reader is told
