@@ -7,25 +7,45 @@ import JAX.
 from importlib import import_module
 from typing import Any
 
-_HOME = {
-    "PortingError": "errors",
-    "Rule": "layouts",
-    "load_hf_dense": "dense",
-    "LinenEncoderBlock": "block_modules",
-    "LinenMHA": "block_modules",
-    "NNXEncoderBlock": "block_modules",
-    "NNXMHA": "block_modules",
-    "port_transformer_block": "block",
-    "port_linen_to_nnx": "block",
-    "load_torch_encoder_layer": "block_torch",
-    "LAYERS": "layers",
-    "port_layer": "layers",
-    "port_layer_nnx": "layers",
-    "run_layer": "layers",
-    "unport_layer": "layers",
-    "open_checkpoint": "checkpoint",
-    "save_params": "checkpoint",
+#: module -> the public names that live in it
+_MODULES = {
+    "block": ("port_linen_to_nnx", "port_transformer_block"),
+    "block_modules": ("LinenEncoderBlock", "LinenMHA", "NNXEncoderBlock", "NNXMHA"),
+    "block_torch": ("load_torch_encoder_layer",),
+    "checkpoint": ("Checkpoint", "SaveReport", "Spec", "open_checkpoint", "save_params"),
+    "checks": ("CHECKS", "PROBES", "CheckMatrix", "check_matrix"),
+    "dense": ("load_hf_dense",),
+    "diagnose": ("Diagnosis", "diagnose", "repair"),
+    "errors": ("PortingError",),
+    "faults": ("FAULTS", "Fault", "inject"),
+    "layers": (
+        "LAYERS",
+        "compare_layer",
+        "port_layer",
+        "port_layer_nnx",
+        "run_layer",
+        "unport_layer",
+    ),
+    "layouts": ("Rule",),
+    "leaves": ("Leaf",),
+    "mapping": (
+        "Mapping",
+        "PortReport",
+        "infer_mapping",
+        "port_checkpoint",
+        "unport_checkpoint",
+    ),
+    "trace": (
+        "Trace",
+        "compare_traces",
+        "explain",
+        "load_trace",
+        "record_linen",
+        "record_nnx",
+        "record_torch",
+    ),
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOME)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,14 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     # every visitor of a class of fifty may have a change under way, and a few more wait
     demo.queue(max_size=128, default_concurrency_limit=1)
     return demo.launch(**settings | options)
+
+
+def warm() -> None:
+    """Compile in the background what the tabs open with: their first visitor does not wait."""
+
+    def compile_views() -> None:
+        block_tab.view(block_tab.BlockView())
+        zoo_tab.view(zoo_tab.ZooView())
+        checks_tab.view(checks_tab.ChecksView())
+
+    threading.Thread(target=compile_views, daemon=True).start()
