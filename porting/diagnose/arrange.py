@@ -124,7 +124,9 @@ def _reshape_rule(
         return None
     names = axis_names(len(source))
     left: list[list[str]] = [[] for _ in source]
-    sizes, flat, at = {}, [], 0
+    sizes: dict[str, int] = {}
+    flat: list[str] = []
+    at = 0
     for axis, length in zip(order, moved, strict=True):
         taken = _take_atoms(atoms[at:], length)
         at += len(taken)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, equal
+from porting.diagnose.bits import canonical, constant, equal
 from porting.diagnose.evidence import Evidence
 from porting.diagnose.findings import Finding, findings, unused_finding
 from porting.diagnose.fixes import fix_line, right_array
@@ -198,7 +198,8 @@ def _missing(
     for key in evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
-        if any(evidence.same(key, k) for k in (*held, *foretold)):
+        twins = [k for k in (*held, *foretold) if evidence.same(key, k)]
+        if twins and not constant(canonical(evidence.array(key))):
             continue
         guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:

@@ -177,7 +177,7 @@ def _literally(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[st
                 votes["/".join(path[: len(path) - len(words) + cut]), cut] += 1
                 break
     alike_ = [r for r in same if last(r.sources[0]) == last(key)]
-    near = [r for r in alike_ if parent(parent(r.sources[0])) == parent(parent(key))]
+    near = [r for r in alike_ if r.sources[0].split(".")[:-2] == key.split(".")[:-2]]
     names = Counter(last(r.path) for r in near or alike_)
     if not votes or not names:
         return None

@@ -113,7 +113,7 @@ def _order(arrangement: Arrangement) -> tuple[int, ...]:
 def _mixes(rule: Rule) -> bool:
     """Whether a target axis is made of atoms of two source axes."""
     left, right = rule.pattern.split(" -> ")
-    home = {}
+    home: dict[str, int] = {}
     for number, axis in enumerate(_axes(left)):
         home |= dict.fromkeys(axis, number)
     return any(len({home[atom] for atom in axis if atom in home}) > 1 for axis in _axes(right))
@@ -122,7 +122,7 @@ def _mixes(rule: Rule) -> bool:
 def _homes(rule: Rule) -> list[int]:
     """For each target axis the source axis that it is made of; -1 for one of size 1."""
     left, right = rule.pattern.split(" -> ")
-    home = {}
+    home: dict[str, int] = {}
     for number, axis in enumerate(_axes(left)):
         home |= dict.fromkeys((atom.split("=")[0].lstrip("-") for atom in axis), number)
     return [home.get(axis[0].lstrip("-"), -1) for axis in _axes(right)]

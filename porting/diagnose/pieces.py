@@ -213,7 +213,8 @@ def _rule(
     units: Sequence[int],
 ) -> Rule | None:
     """The arrangement in named axes."""
-    left, sizes = [], {}
+    left: list[str] = []
+    sizes: dict[str, int] = {}
     right: dict[int, str] = dict.fromkeys(units, "1")
     for axis in range(len(source)):
         pattern_ = found.get(axis)

@@ -86,8 +86,8 @@ def restyled(
         order, touched = _usual_of(telling or likes, family), telling or likes
         if order is None and telling and holds is not None:
             order, touched = _held_by_most(likes, telling, holds), likes
-        for row in touched if order else []:
-            if order_of(row.rule) != order:
+        for row in touched:
+            if order is not None and order_of(row.rule) != order:
                 out[row.path] = replace(row, rule=_rule(order))
     return out
 

@@ -112,6 +112,16 @@ def _quietly(function: Function) -> Function:
 
 
 _ONE = np.float32(1)
+
+
+def _root(eps: float) -> Function:
+    return _quietly(lambda w: np.sqrt(w + np.float32(eps)))
+
+
+def _inverse_root(eps: float) -> Function:
+    return _quietly(lambda w: _ONE / np.sqrt(w + np.float32(eps)))
+
+
 FUNCTIONS = (
     Change("one_plus", "1 was added", _quietly(lambda w: w + _ONE)),
     Change("minus_one", "1 was subtracted", _quietly(lambda w: w - _ONE)),
@@ -128,7 +138,7 @@ FUNCTIONS = (
         Change(
             "rsqrt",
             f"1 / sqrt(w + {eps:g}) was taken (an inverse standard deviation)",
-            _quietly(lambda w, e=eps: _ONE / np.sqrt(w + np.float32(e))),
+            _inverse_root(eps),
         )
         for eps in EPSILONS
     ),
@@ -136,7 +146,7 @@ FUNCTIONS = (
         Change(
             "root",
             f"sqrt(w + {eps:g}) was taken (a standard deviation)",
-            _quietly(lambda w, e=eps: np.sqrt(w + np.float32(e))),
+            _root(eps),
         )
         for eps in EPSILONS[1:]
     ),
@@ -188,7 +198,9 @@ def narrow_type(leaf: np.ndarray) -> type | None:
         return BF16 if leaf.dtype == BF16 else F16
     for dtype in (BF16, F16):
         change = through(dtype)
-        if all(_same(change, leaf[piece]) for piece in (probes(leaf.shape), *blocks(leaf.shape))):
+        if _same(change, leaf[probes(leaf.shape)]) and all(
+            _same(change, leaf[piece]) for piece in blocks(leaf.shape)
+        ):
             return dtype
     return None
 
@@ -214,7 +226,7 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
     ['1 was added']
     """
     for change in (*CASTS, *MISREADS, *FUNCTIONS):
-        ends = change.apply(np.float32([source.low, source.high])).astype(np.float64)
+        ends = change.apply(np.array([source.low, source.high], np.float32)).astype(np.float64)
         if change.kind in ("magnitude", "square") and source.low * source.high < 0:
             if _near(ends.max(), leaf.high, unit):
                 yield change
