@@ -505,3 +505,28 @@ def test_a_flatten_as_wide_as_another_layer_is_still_a_question():
         expected[f"{name}/kernel"] = pooled[f"{name}.weight"].T
         expected[f"{name}/bias"] = pooled[f"{name}.bias"]
     all_right(pooled, expected)
+
+
+def test_packed_layers_stacked_by_a_scan():
+    shapes = {}
+    for i in range(3):
+        at = f"encoder.layers.{i}.self_attn"
+        shapes |= {f"{at}.in_proj_weight": (3 * E, E), f"{at}.in_proj_bias": (3 * E,)}
+        shapes |= linear(f"{at}.out_proj", E, E) | norm(f"encoder.layers.{i}.norm1")
+    source = Source(shapes)
+    layers = [f"encoder.layers.{i}." for i in range(3)]
+    expected = {
+        "layers/attn/out/kernel": np.stack(
+            [source[f"{at}self_attn.out_proj.weight"].T.reshape(H, D, E) for at in layers]
+        ),
+        "layers/attn/out/bias": np.stack([source[f"{at}self_attn.out_proj.bias"] for at in layers]),
+        "layers/norm1/scale": np.stack([source[f"{at}norm1.weight"] for at in layers]),
+        "layers/norm1/bias": np.stack([source[f"{at}norm1.bias"] for at in layers]),
+    }
+    for j, name in enumerate(("query", "key", "value")):
+        rows = slice(j * E, (j + 1) * E)
+        kernels = [heads(source[f"{at}self_attn.in_proj_weight"][rows]) for at in layers]
+        biases = [source[f"{at}self_attn.in_proj_bias"][rows].reshape(H, D) for at in layers]
+        expected[f"layers/attn/{name}/kernel"] = np.stack(kernels)
+        expected[f"layers/attn/{name}/bias"] = np.stack(biases)
+    all_right(source, expected)

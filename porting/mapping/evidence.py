@@ -77,7 +77,7 @@ def _packed_relation(part: Part | None) -> str:
     """What a packed weight says of its parts: its outputs lie along the packed axis."""
     if part is None or part.pick is None or not (part.pick.count or part.pick.stop):
         return ""
-    return "moved" if part.pick.axis == 0 else "kept"
+    return "moved" if part.pick.axis == bool(part.lead) else "kept"
 
 
 class Flattens:

@@ -23,7 +23,7 @@ PER_HEAD = frozenset({"query_key_value"})
 
 def expand(sources: list[Unit], targets: list[Unit]) -> list[Unit]:
     """The source layers, packed and stacked as the target has them."""
-    for step in (unroll, _split, _join, _stack, _unstack):
+    for step in (unroll, _stack, _split, _join, _unstack):
         sources = with_chains(step(sources, targets))
     return sources
 
@@ -40,7 +40,8 @@ def _parts(unit: Unit, targets: Sequence[Unit]) -> list[Unit]:
     names = PACKED.get(unit.role)
     if not names or "w" not in unit.parts or any(t.role == unit.role for t in targets):
         return []
-    if len(unit.parts["w"].shape) != 2 or not unit.size:
+    lead = bool(unit.parts["w"].lead)
+    if len(unit.parts["w"].shape) - lead != 2 or not unit.size:
         return []
     if unit.size in {t.size for t in targets} and not any(t.role in names for t in targets):
         return []
@@ -59,7 +60,7 @@ def _parts(unit: Unit, targets: Sequence[Unit]) -> list[Unit]:
         if len(set(sizes)) > 1:
             pick = Pick(0, start=start, stop=start + size)
         parts = {
-            slot: _picked(p, pick, axis if slot == "w" else 0, size)
+            slot: _picked(p, pick, axis if slot == "w" else int(lead), size)
             for slot, p in unit.parts.items()
         }
         order = unit.order + index / 10 if unit.order >= 0 else -1
@@ -76,10 +77,9 @@ def _picked(part: Part, pick: Pick, axis: int, size: int) -> Part:
 def _out_axis(unit: Unit) -> int:
     """Which axis of a weight holds the packed outputs."""
     weight, bias = unit.parts["w"], unit.parts.get("b")
-    if weight.name != "weight":
-        return len(weight.shape) - 1
-    first, last = weight.shape[0], weight.shape[-1]
-    return 1 if bias is not None and bias.shape == (last,) and first != last else 0
+    first, last = weight.shape[-2:]
+    turned = bias is not None and bias.shape[-1:] == (last,) and first != last
+    return len(weight.shape) - (1 if turned or weight.name != "weight" else 2)
 
 
 def _widths(unit: Unit, names: tuple[str, ...], width: int, targets: Sequence[Unit]) -> list[int]:
@@ -142,13 +142,19 @@ def _stack(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
             len(units) == count and len({_shapes(u) for u in units}) == 1
             for units in members.values()
         )
-        if not alike or not all(units[0].size * count in sizes for units in members.values()):
+        if not alike or not all(_wanted(units[0], count, sizes) for units in members.values()):
             continue
         gone = {id(u) for units in members.values() for u in units}
         made = [u for u in made if id(u) not in gone]
         parent = (*layers.parent, layers.stem) if layers.stem else layers.parent
         made += [_stacked((*parent, *rest), units) for rest, units in members.items()]
     return made
+
+
+def _wanted(unit: Unit, count: int, sizes: set[int]) -> bool:
+    """Whether the target has `count` of this layer in one, as it is or unpacked."""
+    parts = len(PACKED.get(unit.role, "1"))
+    return unit.size * count in sizes or unit.size * count // parts in sizes
 
 
 def _members(units: Sequence[Unit], layers: Numbered) -> dict[tuple[str, ...], list[Unit]]:

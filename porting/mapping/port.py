@@ -174,9 +174,17 @@ def _false_ties(mapping: Mapping, arrays: AnyMapping[str, Any]) -> list[str]:
         if twin == why or twin not in arrays or key not in arrays:
             continue
         mine, other = np.asarray(arrays[key]), np.asarray(arrays[twin])
-        if mine.tobytes() != other.tobytes():
+        if not _same_bits(mine, other):
             lines.append(f"{key} was taken for another name of {twin}, and their values differ")
     return lines
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays agree in shape, dtype and every bit (NaN included)."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    mine, other = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    return bool(np.array_equal(mine, other))
 
 
 def _cast(
@@ -303,10 +311,8 @@ def _check_shared(
     for path, leaf in mapping.leaves.items():
         if leaf.join.loses or all(readers[key] == 1 for key in leaf.sources):
             continue
-        if (
-            np.asarray(flat[path]).tobytes()
-            != np.ascontiguousarray(leaf.apply(made).astype(flat[path].dtype)).tobytes()
-        ):
+        again = leaf.apply(made).astype(flat[path].dtype, copy=False)
+        if not _same_bits(np.asarray(flat[path]), again):
             apart.append(f"{path} differs from another leaf of {', '.join(leaf.sources)}")
     if apart:
         raise CoverageError(
