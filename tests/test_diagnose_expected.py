@@ -1,0 +1,137 @@
+"""What should be where when the fault itself misleads the names and shapes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from porting.diagnose import diagnose
+from porting.diagnose.names import alike, odd_paths, predicted_path
+from porting.diagnose.style import order_of, renumbered, restyled
+from porting.layouts import Rule, identity
+from porting.leaves import Leaf
+
+KEPT, MOVED = Rule("o i -> o i"), Rule("o i -> i o")
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def gpt(kernel):
+    """A GPT-2-like model (Conv1D weights are `(in, out)`) whose kernels are made by `kernel`."""
+    source, leaves = {}, {}
+    for n in range(2):
+        for part, shape in {"c_attn": (7, 21), "c_proj": (7, 7)}.items():
+            weight, bias = draw(*shape, seed=n), draw(shape[1], seed=n)
+            source |= {f"h.{n}.attn.{part}.weight": weight, f"h.{n}.attn.{part}.bias": bias}
+            leaves[f"params/h/{n}/attn/{part}/kernel"] = np.asarray(kernel(weight), order="C")
+            leaves[f"params/h/{n}/attn/{part}/bias"] = bias
+    return source, leaves
+
+
+@pytest.mark.parametrize("kernel", [lambda w: w, lambda w: w.T], ids=["in out", "out in"])
+def test_a_model_that_is_laid_out_alike_throughout_is_right(kernel):
+    assert diagnose(*gpt(kernel)).ok
+
+
+def test_of_two_layouts_that_shapes_speak_for_the_values_choose():
+    source, leaves = gpt(lambda w: w.T)
+    path = "params/h/1/attn/c_attn/kernel"
+    leaves[path] = np.asarray(leaves[path].T, order="C")
+    diagnosis = diagnose(source, leaves)
+    assert [p for p, v in diagnosis.leaves.items() if v.wrong] == [path]
+    assert diagnosis.leaves[path].fix == 'source["h.1.attn.c_attn.weight"].T'
+
+
+def test_an_oblong_kernel_that_was_not_transposed_is_told_by_its_likes():
+    source = {f"l.{n}.weight": draw(11, 7, seed=n) for n in range(4)}
+    leaves = {f"l/{n}/kernel": np.asarray(source[f"l.{n}.weight"].T, order="C") for n in range(4)}
+    assert diagnose(source, leaves).ok
+    leaves["l/2/kernel"] = source["l.2.weight"]
+    verdict = diagnose(source, leaves).leaves["l/2/kernel"]
+    assert (verdict.status, verdict.kind) == ("wrong_layout", "untransposed")
+
+
+def test_a_square_kernel_is_left_to_the_mapping():
+    rows = {
+        f"h_{n}/kernel": Leaf(f"h_{n}/kernel", (f"h.{n}.weight",), KEPT if n else MOVED)
+        for n in range(4)
+    }
+    shapes = {f"h.{n}.weight": (5, 5) for n in range(4)}
+    kept = {
+        p: order_of(r.rule) for p, r in restyled(rows, {**shapes, "h.0.weight": (5, 3)}).items()
+    }
+    assert kept["h_1/kernel"] == (0, 1)
+
+
+def test_layers_that_are_numbered_otherwise_stay_so():
+    rows = {
+        f"Dense_{n}/w": Leaf(f"Dense_{n}/w", (f"net.{2 * n}.w",), identity(1)) for n in range(4)
+    }
+    assert renumbered(rows, {f"net.{n}.w": (3,) for n in range(8)}) == rows
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("h.1.ln.weight", "params/h/1/ln/scale"),
+        ("h.1.ln.bias", "params/h/1/ln/bias"),
+        ("wpe.weight", "params/wpe/embedding"),
+        ("out.bias", "params/out/bias"),
+    ],
+)
+def test_the_path_of_a_missing_leaf_is_foretold(key, path):
+    names = {
+        "h.0.ln.weight": "params/h/0/ln/scale",
+        "h.0.ln.bias": "params/h/0/ln/bias",
+        "h.0.fc.weight": "params/h/0/fc/kernel",
+        "h.0.fc.bias": "params/h/0/fc/bias",
+        "wte.weight": "params/wte/embedding",
+        "out.weight": "params/out/kernel",
+    }
+    rows = {p: Leaf(p, (k,), identity(1)) for k, p in names.items()}
+    shapes = {k: (3,) if "ln" in k or "bias" in k else (5, 3) for k in [*names, key]}
+    found = predicted_path(key, rows, shapes)
+    assert found is not None
+    assert found[0] == path
+
+
+def test_a_missing_leaf_is_missed_though_it_is_constant():
+    source, leaves = {}, {}
+    for n in range(3):
+        source |= {
+            f"h.{n}.ln.weight": np.ones(7, np.float32),
+            f"h.{n}.ln.bias": np.zeros(7, np.float32),
+        }
+        leaves |= {
+            f"h/{n}/ln/scale": np.ones(7, np.float32),
+            f"h/{n}/ln/bias": np.zeros(7, np.float32),
+        }
+    assert diagnose(source, leaves).ok
+    del leaves["h/1/ln/bias"]
+    assert diagnose(source, leaves).leaves["h/1/ln/bias"].status == "missing"
+
+
+def test_a_leaf_under_an_odd_name_is_reported_and_not_accused():
+    source = {f"h.{n}.q.weight": draw(7, 7, seed=n) for n in range(3)}
+    leaves = {
+        f"h/{n}/q/kernel": np.asarray(source[f"h.{n}.q.weight"].T, order="C") for n in range(3)
+    }
+    leaves["h/1/query/kernel"] = leaves.pop("h/1/q/kernel")
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.ok
+    assert [(f.kind, f.severity) for f in diagnosis.findings] == [("renamed", "warning")]
+    assert odd_paths({}) == {}
+
+
+def test_names_are_alike_by_their_words():
+    assert alike("params/h_0/attn/q/kernel", "h.0.attn.q.weight") == pytest.approx(4 / 5)
+
+
+def test_the_diagnosis_imports_without_jax():
+    code = (
+        "import sys, porting.diagnose; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
