@@ -257,3 +257,11 @@ def test_the_assignment_is_the_best_of_all(shape):
             for chosen in itertools.permutations(range(wide.shape[1]), wide.shape[0])
         )
         assert sum(gain[r, c] for r, c in found) == best
+
+
+def test_keys_that_are_one_tensor_in_the_file_excuse_each_other():
+    source = Keys({"table.weight": (11, 5), "other.weight": (11, 5)}, True)
+    goal = {"params/table/embedding": Spec((11, 5))}
+    assert infer_mapping(source, goal).left_over == ["other.weight"]
+    source.aliases = {"other.weight": "table.weight"}
+    assert infer_mapping(source, goal).unused == {"other.weight": "tied to table.weight"}
