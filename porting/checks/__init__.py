@@ -2,6 +2,7 @@
 
 from porting.checks.columns import CHECKS
 from porting.checks.fill import check_matrix
+from porting.checks.layer_bench import run_variables
 from porting.checks.matrix import CLEAN, STATES, STATUSES, Cell, Check, CheckMatrix, Tally
 from porting.checks.probes import PROBES, Probe
 
@@ -17,4 +18,5 @@ __all__ = [
     "Probe",
     "Tally",
     "check_matrix",
+    "run_variables",
 ]

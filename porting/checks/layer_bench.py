@@ -14,9 +14,9 @@ from porting.checks.settings import SETTINGS
 from porting.faults import Forward, Port, port_of
 from porting.layers import Config, Layer, layer_named
 from porting.layers.judge import output_bound
-from porting.layers.run import run_reference
+from porting.layers.run import prepare_inputs, run_reference
 from porting.leaves import port_leaves
-from porting.tree import unflatten
+from porting.tree import flatten, unflatten
 
 #: Compiled modules that are kept; each serves all shapes and both precisions.
 COMPILED = 256
@@ -69,6 +69,38 @@ def _apply(
 
 def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array if array.dtype.kind in "iub" else np.asarray(array, dtype)
+
+
+def run_variables(
+    name: str, variables: Mapping[str, Any], x: Any, *, config: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Run a layer's Linen module on variables as `inject` returns them, right or wrong.
+
+    Args:
+        name: a key of `LAYERS`.
+        variables: Linen variables.
+        x: the input or a tuple of inputs, in the PyTorch layout.
+        config: the options, `"forward"` among them where `inject` added it.
+
+    Returns:
+        The output in the PyTorch layout, float32.
+
+    Raises:
+        PortingError: the layer, the options or the inputs do not fit.
+        flax.errors.ScopeParamShapeError: a leaf has another shape than the module asks for.
+
+    >>> right = {"params": {"kernel": np.eye(2), "bias": np.zeros(2)}}
+    >>> run_variables("Linear", right, np.ones((1, 2))).tolist()
+    [[1.0, 1.0]]
+    """
+    layer = layer_named(name)
+    options = dict(config or {})
+    forward = options.pop("forward", None)
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    c = layer.settle({path: leaf.shape for path, leaf in leaves.items()}, options, back=True)
+    c.dtype = np.dtype(np.float32)
+    inputs = prepare_inputs(layer, x, c)
+    return _apply(layer, Port(leaves, dict, vars(c), layer=name, forward=forward), inputs, c.dtype)
 
 
 def layer_bench(name: str, probes: tuple[str, ...], seed: int, config: Mapping[str, Any]) -> Bench:

@@ -44,6 +44,8 @@ def _names(spec: Input) -> list[str]:
 
 
 def _shape(spec: Input, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    if spec.axes == ("...",) and not spec.ids:  # any axes: two, so that they can be told apart
+        return sizes["..."], sizes["even"]
     return tuple(
         sizes.get(axis.rstrip("?"), 3) if isinstance(axis, str) else axis for axis in spec.axes
     )

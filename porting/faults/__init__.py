@@ -1,6 +1,6 @@
 """The catalogue of faults: what goes wrong in ports, and how to make it on purpose."""
 
-from porting.faults.injection import checked, fresh_leaves, inject, port_of
+from porting.faults.injection import checked, faults_for, fresh_leaves, inject, port_of
 from porting.faults.row import (
     Fault,
     Forward,
@@ -30,6 +30,7 @@ __all__ = [
     "configure",
     "exchange",
     "fault_named",
+    "faults_for",
     "fitting",
     "fresh_leaves",
     "in_turn",

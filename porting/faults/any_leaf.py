@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -15,7 +18,7 @@ def _every(port: Port) -> list[str]:
     return list(port.leaves)
 
 
-def _last_kernel(port: Port) -> list[str]:
+def _last_kernel(port: Port) -> Sequence[str]:
     return called("kernel", "embedding")(port)[-1:]
 
 
@@ -27,22 +30,17 @@ def _exchange_halves(array: np.ndarray) -> np.ndarray:
     return np.roll(array, array.shape[-1] // 2, -1)
 
 
-def _shards(port: Port) -> list[str]:
+def _shards(port: Port) -> Sequence[str]:
     return of(("ff2",))(port) if is_block(port) else last_module(port)
 
 
-def _stored_as(dtype: np.dtype) -> np.ufunc:
+def _stored_as(dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
     return lambda array: array.astype(dtype).astype(array.dtype)
 
 
 def _read_as_bfloat16(array: np.ndarray) -> np.ndarray:
     """The bytes of float16 numbers, taken for those of bfloat16."""
     return array.astype(np.float16).view(ml_dtypes.bfloat16).astype(array.dtype)
-
-
-def _last_bias_alone(port: Port) -> str:
-    keys = [path for path in called("bias")(port) if path in of(("key", "k_proj"))(port)]
-    return "" if len(called("bias")(port)) > len(keys) else "softmax is invariant to a constant"
 
 
 ROWS = (
@@ -78,7 +76,6 @@ ROWS = (
         skip_paths(called("bias")),
         "values",
         fits=lambda port: has(called("bias"))(port) and not is_block(port),
-        hidden=_last_bias_alone,
     ),
     Fault(
         "bias_skipped",
@@ -130,7 +127,7 @@ ROWS = (
         "The checkpoint was saved in half precision.",
         "port in the dtype of the source, and narrow knowingly",
         "fault catalogue: a dtype narrowed in silence",
-        change(_every, _stored_as(np.dtype(np.float16))),
+        change(_every, _stored_as(np.float16)),
         "values",
         fits=lambda port: bool(port.leaves),
     ),

@@ -31,9 +31,13 @@ def _same_shapes(first: tuple[str, ...], second: tuple[str, ...]) -> Callable[[P
 
 
 def _heads(port: Port) -> int:
-    """The number of query heads: an axis of the kernel, or an option."""
+    """The number of query heads: an axis of the kernel, or an option; 0 if nothing tells it."""
     kernel = port.leaves[of(QUERY, "kernel")(port)[0]]
-    return kernel.shape[1] if kernel.ndim == 3 else port.config["num_heads"]
+    return kernel.shape[1] if kernel.ndim == 3 else port.config.get("num_heads", 0)
+
+
+def _knows_heads(port: Port) -> bool:
+    return attends(port) and _heads(port) > 0
 
 
 def _head_dim(port: Port) -> int:
@@ -52,7 +56,8 @@ def _repack(port: Port, made: str, read: str) -> Port:
     Args:
         made, read: "qkv h d" (three blocks) or "h qkv d" (three of each head).
     """
-    changed, sizes = {}, {"qkv": 3, "h": _heads(port)}
+    sizes = {"qkv": 3, "h": _heads(port)}
+    changed: dict[str, np.ndarray] = {}
     for own in ("kernel", "bias"):
         paths = [path for names in _PROJECTIONS for path in of(names, own)(port)]
         if not paths:
@@ -207,7 +212,7 @@ ROWS = (
         "x.reshape(T, num_heads, head_dim)",
         "fault catalogue: any attention",
         _exchange_heads,
-        fits=lambda port: attends(port) and _heads(port) > 1 and _head_dim(port) > 1,
+        fits=lambda port: _knows_heads(port) and _heads(port) > 1 and _head_dim(port) > 1,
     ),
     Fault(
         "key_bias_skipped",
@@ -231,7 +236,7 @@ ROWS = (
         "MaxText folds it into q; T5 has none",
         _scale_query(-0.5),
         "values",
-        fits=attends,
+        fits=_knows_heads,
     ),
     Fault(
         "scale_missing",
@@ -243,7 +248,7 @@ ROWS = (
         "MaxText folds it into q; T5 has none",
         _scale_query(0.5),
         "values",
-        fits=attends,
+        fits=_knows_heads,
     ),
     Fault(
         "mask_polarity",

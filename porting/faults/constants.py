@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from porting.faults.paths import is_block, is_layer
 from porting.faults.row import Fault, Port, configure, run_with
 
@@ -45,9 +47,9 @@ def _antialiased(module: Any, variables: Any, x: Any) -> Any:
 
 
 def _shrinks(port: Port) -> bool:
-    factor = port.config.get("scale_factor")
+    factor = port.config.get("scale_factor") or 1
     linear = port.config.get("mode") in ("linear", "bilinear", "trilinear")
-    return port.layer == "Upsample" and linear and bool(factor) and factor < 1
+    return port.layer == "Upsample" and linear and bool(np.any(np.asarray(factor) < 1))
 
 
 def _pad_with_zeros(module: Any, variables: Any, x: Any) -> Any:

@@ -83,7 +83,7 @@ ROWS = (
     ),
     Fault(
         "conv_reshaped",
-        "Kernel reshaped instead of transposed",
+        "Convolution kernel reshaped instead of transposed",
         "Every shape fits; every output is wrong.",
         "A shape error was answered with reshape, which moves no axis.",
         'params["kernel"] = source["weight"].transpose(2, 3, 1, 0)',
@@ -94,7 +94,7 @@ ROWS = (
     Fault(
         "conv_axes_reversed",
         "Height and width exchanged",
-        "A square kernel fits. A constant image hides it, every other shows it.",
+        "A square kernel fits. A constant image hides it where nothing is padded.",
         "The kernel went through .T, which reverses all axes: OIHW becomes WHIO.",
         'params["kernel"] = source["weight"].transpose(2, 3, 1, 0)',
         "a Conv3d weight sent through .T",
@@ -163,7 +163,7 @@ ROWS = (
         _padding_lost,
         "values",
         "forward",
-        lambda port: _pads_explicitly(port) and np.any(np.asarray(port.config["padding"]) != 0),
+        lambda port: _pads_explicitly(port) and bool(np.any(port.config["padding"])),
     ),
     Fault(
         "padding_mode_lost",

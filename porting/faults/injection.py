@@ -9,7 +9,7 @@ import numpy as np
 
 from porting.errors import ArgumentError
 from porting.faults.row import Fault, Leaves, Port
-from porting.faults.table import fault_named
+from porting.faults.table import fault_named, fitting
 from porting.tree import flatten, unflatten
 
 #: What a fresh Flax layer holds, by the name of the leaf; a kernel is random.
@@ -46,12 +46,28 @@ def _starter(leaves: Leaves, seed: int) -> Callable[[], Leaves]:
     return lambda: fresh_leaves(leaves, seed)
 
 
-def _settled(layer: str, leaves: Leaves, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete options: a layer's, with the sizes that the leaves tell."""
-    if layer in ("", "EncoderBlock"):
-        return {"packed": True} | dict(config) if layer else dict(config)
-    from porting.layers import layer_named
+def _block_options(leaves: Leaves, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants of the encoder block that `leaves` belong to."""
+    if "params/ff1/kernel" not in leaves or "num_heads" not in config:
+        raise ArgumentError(
+            "EncoderBlock: pass the leaves of LinenEncoderBlock, and config with num_heads."
+        )
+    d_model, d_ff = leaves["params/ff1/kernel"].shape
+    started = {"activation": "gelu", "epsilon": 1e-5, "residual": True, "packed": True}
+    return {"d_model": d_model, "d_ff": d_ff} | started | dict(config)
 
+
+def _settled(
+    layer: str, variables: Mapping[str, Any], leaves: Leaves, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The complete options: a layer's, with the sizes that the leaves tell."""
+    if layer == "EncoderBlock":
+        return _block_options(leaves, config)
+    if not layer:
+        return dict(config)
+    from porting.layers import layer_named, unport_layer
+
+    unport_layer(layer, variables, **config)  # it says which leaves are missing or misshapen
     shapes = {path: leaf.shape for path, leaf in leaves.items()}
     return vars(layer_named(layer).settle(shapes, config, back=True))
 
@@ -69,6 +85,27 @@ def checked(fault: Fault | str, port: Port) -> Fault:
             "with these options. Choose another fault or other options."
         )
     return fault
+
+
+def _right_port(
+    layer: str, variables: Mapping[str, Any], config: Mapping[str, Any], seed: int
+) -> Port:
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    return port_of(layer, leaves, _settled(layer, variables, leaves, config), seed)
+
+
+def faults_for(
+    variables: Mapping[str, Any], *, layer: str = "", config: Mapping[str, Any] | None = None
+) -> tuple[Fault, ...]:
+    """The faults that `inject` can put into these variables, in the order of `FAULTS`.
+
+    Args, Raises: as for `inject`.
+
+    >>> right = {"params": {"scale": np.ones(3), "bias": np.zeros(3)}}
+    >>> [fault.name for fault in faults_for(right, layer="LayerNorm")][-3:]
+    ['scale_bias_exchanged', 'scale_at_init', 'default_epsilon']
+    """
+    return fitting(_right_port(layer, variables, dict(config or {}), 0))
 
 
 def inject(
@@ -105,11 +142,9 @@ def inject(
     ([[0.0, 2.0], [1.0, 3.0]], {})
     """
     given = dict(config or {})
-    leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
-    settled = _settled(layer, leaves, given)
-    right = port_of(layer, leaves, settled, seed)
+    right = _right_port(layer, variables, given, seed)
     wrong = checked(fault, right).inject(right)
-    changed = {k: v for k, v in wrong.config.items() if k not in settled or settled[k] is not v}
+    changed = {k: v for k, v in wrong.config.items() if right.config.get(k, wrong) is not v}
     if wrong.forward is not None:
         changed["forward"] = wrong.forward
     copies = {path: np.array(leaf, order="C") for path, leaf in wrong.leaves.items()}

@@ -91,7 +91,7 @@ ROWS = (
         "PyTorch stacks i, f, g, o; ONNX i, o, f, c.",
         "i, f, g, o = np.split(weight_ih, 4)",
         "flax 3746; ONNX LSTM",
-        _regate({"f": "o", "g": "f", "o": "g"}),
+        _regate({"o": "f", "f": "g", "g": "o"}),
         fits=is_layer("LSTM"),
     ),
     Fault(

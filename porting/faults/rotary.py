@@ -29,12 +29,6 @@ def _interleave(leaf: np.ndarray) -> np.ndarray:
     return np.swapaxes(split, -1, -2).reshape(leaf.shape)
 
 
-def _other_pairs(port: Port) -> Port:
-    if _ROTARY(port):
-        return _set(port, interleaved=not port.config["interleaved"])
-    return change(lambda p: [*of(QUERY)(p), *of(KEY)(p)], _interleave)(port)
-
-
 def _other_base(port: Port) -> Port:
     name = next(name for name in _BASES if name in port.config)
     return _set(port, **{name: 10000.0 if port.config[name] != 10000.0 else 500000.0})
@@ -70,14 +64,26 @@ def _has_wide_heads(port: Port) -> bool:
 ROWS = (
     Fault(
         "rotary_pairs",
-        "Half-split and interleaved rotation mixed up",
+        "Rows of q and k permuted once too often, or not at all",
         "Wrong from the second token on; position 0 is not turned, so one token hides it.",
         "Meta's Llama and GPT-J turn neighbours, transformers the two halves; the conversion "
         "permutes the rows of q and k, and was done once too often or not at all.",
         "permute the rows of q and k, or turn neighbours: never both",
         "transformers 25199, 31859",
-        _other_pairs,
-        fits=lambda port: _ROTARY(port) or bool(port.config.get("rotary")),
+        change(lambda port: [*of(QUERY)(port), *of(KEY)(port)], _interleave),
+        fits=lambda port: bool(port.config.get("rotary")),
+    ),
+    Fault(
+        "rotary_style",
+        "Neighbours turned instead of halves, or the other way round",
+        "Wrong from the second token on; position 0 is not turned, so one token hides it.",
+        "Meta's Llama and GPT-J turn neighbours, transformers the two halves.",
+        "a, b = jnp.split(x, 2, axis=-1) for half-split; x[..., ::2], x[..., 1::2] for neighbours",
+        "transformers 25199, 31859",
+        lambda port: _set(port, interleaved=not port.config["interleaved"]),
+        "values",
+        "forward",
+        lambda port: _ROTARY(port) and (port.config["rotary_dim"] or port.config["dim"]) > 2,
     ),
     Fault(
         "rotary_base",
