@@ -95,6 +95,8 @@ def equal(a: np.ndarray, b: np.ndarray) -> bool:
     """
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
+    if a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"]:
+        return True
     if a.size > 4 * PROBES:
         spots = probes(a.shape)
         if not np.array_equal(a[spots], b[spots]):
