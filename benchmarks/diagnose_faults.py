@@ -1,4 +1,4 @@
-"""Does `porting.diagnose` find what was done wrong? Faults injected into ports known to be right.
+"""Does `porting.doctor` find what was done wrong? Faults injected into ports known to be right.
 
     python -m benchmarks.diagnose_faults [CASES] [--repeats 3] [--show]
 
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.diagnose_kinds import FAULTS, Changes, Wrong
 from benchmarks.diagnose_models import MODELS, Port
 from porting.checkpoint import open_checkpoint
-from porting.diagnose import Diagnosis, LeafVerdict, diagnose, repair
+from porting.doctor import Diagnosis, LeafVerdict, diagnose, repair
 from porting.mapping import infer_mapping
 
 COLUMNS = ("leaves", "found", "named", "located", "repaired", "accused")

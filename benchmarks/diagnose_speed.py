@@ -124,7 +124,7 @@ def _resident(field: str) -> float:
 def measure(folder: Path, fault: str) -> None:
     """One diagnosis in this process: prints its time and what memory it took."""
     from porting.checkpoint import open_checkpoint
-    from porting.diagnose import diagnose
+    from porting.doctor import diagnose
 
     files = [folder / "source.safetensors", folder / f"{fault}.safetensors"]
     yardstick = read_once(files)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import transformers
 
-from porting.diagnose import diagnose
+from porting.doctor import diagnose
 from porting.trace import Explanation, Trace, compare_traces, explain, record_linen, record_torch
 
 SEED = 20261123

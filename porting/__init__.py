@@ -15,7 +15,7 @@ _MODULES = {
     "checkpoint": ("Checkpoint", "SaveReport", "Spec", "open_checkpoint", "save_params"),
     "checks": ("CHECKS", "PROBES", "CheckMatrix", "check_matrix"),
     "dense": ("load_hf_dense",),
-    "diagnose": ("Diagnosis", "diagnose", "repair"),
+    "doctor": ("Diagnosis", "diagnose", "repair"),
     "errors": ("PortingError",),
     "faults": ("FAULTS", "Fault", "inject"),
     "layers": (

@@ -305,7 +305,7 @@ def doctor(
 ) -> None:
     """Say leaf by leaf what a port holds, what was done to it, and the line that fixes it."""
     from porting.checkpoint import save_params
-    from porting.diagnose import diagnose, repair
+    from porting.doctor import diagnose, repair
     from porting.mapping import infer_mapping
 
     saved = ""

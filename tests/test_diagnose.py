@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from porting.diagnose import STATUSES, diagnose, repair
+from porting.doctor import STATUSES, diagnose, repair
 from porting.errors import ArgumentError
 from porting.layouts import Rule, identity
 from porting.leaves import ONE_PLUS, STACK, SUM, Leaf, port_leaves

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from porting.diagnose import diagnose
-from porting.diagnose.names import alike, odd_paths, predicted_path
-from porting.diagnose.style import order_of, renumbered, restyled
+from porting.doctor import diagnose
+from porting.doctor.names import alike, odd_paths, predicted_path
+from porting.doctor.style import order_of, renumbered, restyled
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
 
@@ -132,6 +132,6 @@ def test_names_are_alike_by_their_words():
 
 def test_the_diagnosis_imports_without_jax():
     code = (
-        "import sys, porting.diagnose; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
+        "import sys, porting.doctor; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from porting.diagnose import diagnose
-from porting.diagnose.arrange import find
-from porting.diagnose.bits import canonical, fingerprint, slice_sums
-from porting.diagnose.naming import name_order
-from porting.diagnose.patterns import block_order, pattern
-from porting.diagnose.pieces import assemble
+from porting.doctor import diagnose
+from porting.doctor.arrange import find
+from porting.doctor.bits import canonical, fingerprint, slice_sums
+from porting.doctor.naming import name_order
+from porting.doctor.patterns import block_order, pattern
+from porting.doctor.pieces import assemble
 from porting.layouts import Rule
 from porting.leaves import Leaf
 

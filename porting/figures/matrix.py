@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -108,10 +109,8 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
     values = np.asarray(info.values, np.float64)
     colour = values if info.colour is None else info.colour
     texts = _texts(values, info.text) if width <= TEXT_COLUMNS else None
-    figure = go.Figure([_heatmap(info, colour, texts), *_marks(values)])
-    figure.update_layout(template=None)
     return shared | {
-        "figure": figure.to_dict(),
+        "figure": {"data": [_heatmap(info, colour, texts), *_marks(values)]},
         "rows": height,
         "columns": width,
         "values": encode(values.astype(np.float32)),
@@ -126,30 +125,32 @@ def _axis(grid: Grid, axes: tuple[int, ...]) -> str:
     return f"{names} = {' × '.join(f'{grid.sizes[a]:,}' for a in axes)}" if axes else ""
 
 
-def _heatmap(info: MatrixInfo, colour: np.ndarray, text: list[list[str]] | None) -> go.Heatmap:
-    low = 0.0 if info.scale == "excess" else -info.limit
+def _heatmap(info: MatrixInfo, colour: np.ndarray, text: list[list[str]] | None) -> dict[str, Any]:
+    """The trace as data. Its numbers go in after Plotly checked the rest: they are ours."""
     finite = np.where(np.isfinite(colour), colour, np.nan).astype(np.float32)
-    return go.Heatmap(
-        z=finite,
-        text=text,
-        zmin=low,
-        zmax=info.limit,
-        colorscale=scales.EXCESS if info.scale == "excess" else scales.VALUES,
+    numbers = {"dtype": "f4", "bdata": encode(finite), "shape": f"{len(finite)}, {finite.shape[1]}"}
+    return {**_empty_heatmap(info.scale, float(info.limit)), "z": numbers, "text": text}
+
+
+@lru_cache(256)
+def _empty_heatmap(scale: str, limit: float) -> dict[str, Any]:
+    trace = go.Heatmap(
+        zmin=0.0 if scale == "excess" else -limit,
+        zmax=limit,
+        colorscale=scales.EXCESS if scale == "excess" else scales.VALUES,
         showscale=False,
         hoverinfo="none",
         xgap=1,
         ygap=1,
     )
+    return trace.to_plotly_json()
 
 
 def _pooled(info: MatrixInfo) -> dict[str, Any]:
     colour = info.values if info.colour is None else info.colour
     small = pool(colour, POOLED_SIDE, POOLED_SIDE)
-    figure = go.Figure([_heatmap(info, small.values, None)])
-    figure.data[0].update(xgap=0, ygap=0)
-    figure.update_layout(template=None)
     return {
-        "figure": figure.to_dict(),
+        "figure": {"data": [_heatmap(info, small.values, None) | {"xgap": 0, "ygap": 0}]},
         "rows": len(small.values),
         "columns": small.values.shape[1],
         "values": encode(small.values),
@@ -238,7 +239,7 @@ def _short(value: float) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
-def _marks(values: np.ndarray) -> list[go.Scatter]:
+def _marks(values: np.ndarray) -> list[dict[str, Any]]:
     """NaN and infinity as marks of their own: they have no colour on any scale."""
     odd = np.argwhere(~np.isfinite(values))
     if not len(odd):
@@ -247,8 +248,8 @@ def _marks(values: np.ndarray) -> list[go.Scatter]:
     texts = ["NaN" if np.isnan(values[r, c]) else signs[bool(values[r, c] > 0)] for r, c in odd]
     return [
         go.Scatter(
-            x=odd[:, 1],
-            y=odd[:, 0],
+            x=odd[:, 1].tolist(),
+            y=odd[:, 0].tolist(),
             text=texts,
             mode="markers+text",
             marker={"symbol": "x-thin", "size": 9, "line": {"width": 1, "color": "#8a6d00"}},
@@ -256,5 +257,5 @@ def _marks(values: np.ndarray) -> list[go.Scatter]:
             textfont={"size": 10, "color": "#c8501e"},
             hoverinfo="none",
             showlegend=False,
-        )
+        ).to_plotly_json()
     ]

@@ -20,7 +20,7 @@ class Verdict(Protocol):
 
 
 class Diagnosis(Protocol):
-    """What a diagnosis of leaves must have; `porting.diagnose` makes one."""
+    """What a diagnosis of leaves must have; `porting.doctor` makes one."""
 
     @property
     def leaves(self) -> Mapping[str, Any]: ...

@@ -14,7 +14,7 @@ import numpy as np
 from porting import limits
 from porting.breaks import BREAKS, break_tree
 from porting.checkpoint import open_checkpoint, save_params
-from porting.diagnose import Diagnosis, LeafVerdict, diagnose, repair
+from porting.doctor import Diagnosis, LeafVerdict, diagnose, repair
 from porting.errors import ArgumentError, number_of
 from porting.examples import EXAMPLES
 from porting.faults import Port

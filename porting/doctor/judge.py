@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from porting.diagnose.bits import BLOCK, canonical, constant, equal, is_float
-from porting.diagnose.evidence import Evidence
-from porting.diagnose.fixes import fix_line
-from porting.diagnose.holding import Holding, Question
-from porting.diagnose.naming import LAYOUTS, Named, name_layout
-from porting.diagnose.questions import holding
-from porting.diagnose.values import near, single
-from porting.diagnose.verdict import LeafVerdict
+from porting.doctor.bits import BLOCK, canonical, constant, equal, is_float
+from porting.doctor.evidence import Evidence
+from porting.doctor.fixes import fix_line
+from porting.doctor.holding import Holding, Question
+from porting.doctor.naming import LAYOUTS, Named, name_layout
+from porting.doctor.questions import holding
+from porting.doctor.values import near, single
+from porting.doctor.verdict import LeafVerdict
 from porting.leaves import Leaf
 
 CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be

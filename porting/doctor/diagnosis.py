@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, constant, equal
-from porting.diagnose.evidence import Evidence
-from porting.diagnose.findings import Finding, findings, unused_finding
-from porting.diagnose.fixes import fix_line, right_array
-from porting.diagnose.judge import judge
-from porting.diagnose.names import odd_paths, predicted_path
-from porting.diagnose.relations import relate
-from porting.diagnose.style import renumbered, restyled
-from porting.diagnose.unsure import conventional, settle
-from porting.diagnose.verdict import STATUSES, LeafVerdict
+from porting.doctor.bits import canonical, constant, equal
+from porting.doctor.evidence import Evidence
+from porting.doctor.findings import Finding, findings, unused_finding
+from porting.doctor.fixes import fix_line, right_array
+from porting.doctor.judge import judge
+from porting.doctor.names import odd_paths, predicted_path
+from porting.doctor.relations import relate
+from porting.doctor.style import renumbered, restyled
+from porting.doctor.unsure import conventional, settle
+from porting.doctor.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, number_of
 from porting.leaves import Leaf
 from porting.tree import leaves as leaves_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, equal, is_float
-from porting.diagnose.evidence import Evidence
-from porting.diagnose.steps import Step, run, steps_of
+from porting.doctor.bits import canonical, equal, is_float
+from porting.doctor.evidence import Evidence
+from porting.doctor.steps import Step, run, steps_of
 from porting.errors import PortingError
 from porting.leaves import Leaf
 

@@ -15,10 +15,10 @@ from itertools import combinations
 
 import numpy as np
 
-from porting.diagnose.arrange import Arrangement, axis_names
-from porting.diagnose.bits import blocks, equal, probes, slice_sums
-from porting.diagnose.patterns import Pattern, pattern, short_index
-from porting.diagnose.steps import Step
+from porting.doctor.arrange import Arrangement, axis_names
+from porting.doctor.bits import blocks, equal, probes, slice_sums
+from porting.doctor.patterns import Pattern, pattern, short_index
+from porting.doctor.steps import Step
 from porting.layouts import Rule
 
 LARGE = 2**18  #: elements from which a few values are looked up first

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from porting.diagnose.arrange import Arrangement
-from porting.diagnose.bits import canonical
-from porting.diagnose.evidence import Evidence
-from porting.diagnose.values import (
+from porting.doctor.arrange import Arrangement
+from porting.doctor.bits import canonical
+from porting.doctor.evidence import Evidence
+from porting.doctor.values import (
     Change,
     Extent,
     extent,

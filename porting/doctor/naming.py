@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from porting.diagnose.arrange import Arrangement, find
-from porting.diagnose.bits import canonical
-from porting.diagnose.patterns import block_order, pattern, short_index
-from porting.diagnose.pieces import assemble
+from porting.doctor.arrange import Arrangement, find
+from porting.doctor.bits import canonical
+from porting.doctor.patterns import block_order, pattern, short_index
+from porting.doctor.pieces import assemble
 from porting.layouts import Rule
 
 #: kind of wrong layout -> what a reader is told

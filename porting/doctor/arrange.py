@@ -14,8 +14,8 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from porting.diagnose.bits import equal
-from porting.diagnose.steps import Step, refine, run
+from porting.doctor.bits import equal
+from porting.doctor.steps import Step, refine, run
 from porting.layouts import Rule
 
 #: rank -> names of the axes of a PyTorch weight

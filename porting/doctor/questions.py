@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from porting.diagnose.arrange import Arrangement, find
-from porting.diagnose.bits import canonical, constant, equal, fingerprint, is_float
-from porting.diagnose.holding import Holding, Question
-from porting.diagnose.names import template
-from porting.diagnose.pieces import assemble
-from porting.diagnose.values import (
+from porting.doctor.arrange import Arrangement, find
+from porting.doctor.bits import canonical, constant, equal, fingerprint, is_float
+from porting.doctor.holding import Holding, Question
+from porting.doctor.names import template
+from porting.doctor.pieces import assemble
+from porting.doctor.values import (
     CASTS,
     Change,
     Extent,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from porting.diagnose.names import numbers, parent, template
-from porting.diagnose.verdict import LeafVerdict
+from porting.doctor.names import numbers, parent, template
+from porting.doctor.verdict import LeafVerdict
 
 Verdicts = dict[str, LeafVerdict]
 

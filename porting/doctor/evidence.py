@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.bits import canonical, fingerprint, probes
-from porting.diagnose.names import words
-from porting.diagnose.values import Extent, extent
+from porting.doctor.bits import canonical, fingerprint, probes
+from porting.doctor.names import words
+from porting.doctor.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
 from porting.tree import flatten

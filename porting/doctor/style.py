@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from porting.diagnose.names import last, numbers, parent, template
+from porting.doctor.names import last, numbers, parent, template
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
 

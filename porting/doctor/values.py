@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from porting.diagnose.bits import BLOCK, blocks, canonical, is_float, probes
+from porting.doctor.bits import BLOCK, blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold

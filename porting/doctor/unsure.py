@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from porting.diagnose.arrange import axis_names
-from porting.diagnose.bits import canonical, equal
-from porting.diagnose.evidence import Evidence
-from porting.diagnose.judge import judge
-from porting.diagnose.names import alike, last, parent, template
-from porting.diagnose.style import USUAL
-from porting.diagnose.verdict import LeafVerdict
+from porting.doctor.arrange import axis_names
+from porting.doctor.bits import canonical, equal
+from porting.doctor.evidence import Evidence
+from porting.doctor.judge import judge
+from porting.doctor.names import alike, last, parent, template
+from porting.doctor.style import USUAL
+from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule, identity
 from porting.leaves import ONLY, Leaf
 

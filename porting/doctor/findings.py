@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from porting.diagnose.names import numbers, template
-from porting.diagnose.naming import LAYOUTS
-from porting.diagnose.verdict import LeafVerdict
+from porting.doctor.names import numbers, template
+from porting.doctor.naming import LAYOUTS
+from porting.doctor.verdict import LeafVerdict
 from porting.errors import number_of
 from porting.tree import fold
 
