@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.layouts import Rule, _parse
+from porting.layouts import Rule
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def steps_of(rule: Rule, shape: Sequence[int]) -> tuple[Step, ...]:
     >>> "".join(map(str, steps_of(Rule("o i -> i o"), (6, 4))))
     '.T'
     """
-    left, right = _parse(rule.pattern)
+    left, right = rule.sides
     sizes = {"1": 1, **rule.axis_sizes(shape)}
     atoms = [a for axis in left for a in axis.atoms]
     kept = [a.name for a in atoms if not isinstance(a.take, int) and a.name != "1"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping as AnyMapping
 import numpy as np
 
 from porting.errors import ArgumentError
-from porting.layouts import Rule, _parse
+from porting.layouts import Rule
 from porting.mapping.result import MappedLeaf, Mapping
 from porting.mapping.rules import rows_of
 
@@ -128,7 +128,7 @@ def rule_code(rule: Rule, shape: tuple[int, ...]) -> str:
     >>> rule_code(Rule("(qkv=1 h d) e -> e h d", {"qkv": 3, "h": 2}), (12, 4))
     '.reshape(3, 2, 2, 4)[1].transpose(2, 0, 1)'
     """
-    left, right = _parse(rule.pattern)
+    left, right = rule.sides
     sizes = {"1": 1, **rule.axis_sizes(shape)}
     atoms = [atom for axis in left for atom in axis.atoms]
     text = _index([axis.take if axis.parts else None for axis in left])
