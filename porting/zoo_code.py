@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+
+from porting.errors import PortingError
 from porting.leaves import Leaf
 from porting.mapping.script import rule_code
 from porting.zoo import ZooResult
@@ -9,8 +12,8 @@ from porting.zoo import ZooResult
 _HEAD = """\
 import numpy as np
 
-from porting import LAYERS, inject, port_layer, port_layer_nnx, run_layer, unport_layer
-
+from porting import LAYERS, {names}
+{more}
 config = dict({options})
 layer = LAYERS[{name!r}]
 state_dict = layer.example_state({seed}, **config)  # PyTorch's keys and layouts
@@ -20,7 +23,7 @@ _LINEN = """
 variables = port_layer({name!r}, state_dict, **config)
 # what it does, leaf by leaf:
 {lines}
-{fault}
+
 reference = run_layer({name!r}, state_dict, x, api="reference", **config)
 output = run_layer({name!r}, state_dict, x, api="linen", **config)
 print("largest difference of the right port:", np.abs(output - reference).max())
@@ -38,6 +41,10 @@ _FAULT = """
 # The mistake: {title}
 wrong, options = inject({fault!r}, variables, layer={name!r}, config=config)
 """
+_WRONG = """\
+output = run_variables({name!r}, wrong, x, config=options)
+print("largest difference of the wrong port:", np.abs(output - reference).max())
+"""
 
 
 def zoo_programs(result: ZooResult) -> list[tuple[str, str]]:
@@ -49,20 +56,47 @@ def zoo_programs(result: ZooResult) -> list[tuple[str, str]]:
     """
     name = result.layer.name
     options = ", ".join(f"{key}={value!r}" for key, value in result.config.items())
-    head = _HEAD.format(options=options, name=name, seed=result.case.seed)
-    fault = (
-        _FAULT.format(title=result.fault.title, fault=result.fault.name, name=name)
-        if result.fault
-        else ""
-    )
-    c = result.layer.example_config(**dict(result.config))
-    nnx_table = tuple(result.layer.nnx_table(c))
-    linen = _LINEN.format(name=name, lines=_lines(result, result.table, "variables"), fault=fault)
-    nnx = _NNX.format(name=name, lines=_lines(result, nnx_table, "module"))
-    return [("Flax Linen", head + linen), ("Flax NNX", head + nnx)]
+    mistake = _mistake(result)
+
+    def head(*names: str, more: str = "") -> str:
+        return _HEAD.format(
+            names=", ".join(names), more=more, options=options, name=name, seed=result.case.seed
+        )
+
+    linen = _LINEN.format(name=name, lines=_lines(result, result.table))
+    used = ("inject", "port_layer", "run_layer") if mistake else ("port_layer", "run_layer")
+    checks = "from porting.checks import run_variables\n" if "run_variables" in mistake else ""
+    return [
+        ("Flax Linen", head(*used, more=checks) + linen + mistake),
+        ("Flax NNX", _nnx_refusal(result) or head("port_layer_nnx", "run_layer") + _nnx(result)),
+    ]
 
 
-def _lines(result: ZooResult, table: tuple[Leaf, ...], target: str) -> str:
+def _nnx(result: ZooResult) -> str:
+    table = result.layer.nnx_table(result.layer.example_config(**dict(result.config)))
+    return _NNX.format(name=result.layer.name, lines=_lines(result, tuple(table)))
+
+
+def _nnx_refusal(result: ZooResult) -> str:
+    """Why NNX cannot hold this layer, as a comment; "" where it can."""
+    config = result.layer.example_config(**dict(result.config))
+    try:
+        result.layer.check(config, result.state, "nnx")
+    except PortingError as error:
+        return "\n".join(f"# {line}" for line in textwrap.wrap(str(error), 86)) + "\n"
+    return ""
+
+
+def _mistake(result: ZooResult) -> str:
+    """The lines that put the fault in, and run it where it runs."""
+    if result.fault is None:
+        return ""
+    name = result.layer.name
+    lines = _FAULT.format(title=result.fault.title, fault=result.fault.name, name=name)
+    return lines + (_WRONG.format(name=name) if result.comparison else "")
+
+
+def _lines(result: ZooResult, table: tuple[Leaf, ...]) -> str:
     """One comment a leaf: the NumPy expression of its rule."""
     lines = []
     for leaf in table:

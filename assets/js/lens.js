@@ -14,7 +14,9 @@ class Lens {
     this.verdict.setAttribute("role", "status");
     this.readout = el("p", "pl-readout pl-mono");
     this.body = el("div", "pl-body");
-    root.append(this.verdict, this.body);
+    this.waiting = el("p", "pl-waiting", "Working. The first picture takes a few seconds.");
+    this.verdict.hidden = true;
+    root.append(this.verdict, this.waiting, this.body);
     this.count = 0;
     new ResizeObserver(() => this.resized()).observe(root);
     new MutationObserver(() => this.redraw()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
@@ -22,6 +24,7 @@ class Lens {
 
   update(value) {
     if (!value) return;
+    this.waiting.remove();
     this.drawVerdict(value);
     this.blameField(value.error);
     if (value.error) { this.root.classList.add("pl-stale"); this.count += 1; this.root.dataset.n = this.count; return; }

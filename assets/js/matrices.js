@@ -69,7 +69,7 @@ export class Matrices {
         (width - (r.length - 1) * GAP - r.length * edge) / r.reduce((n, p) => n + p.columns, 0)));
     };
     const options = data.map((_, i) => fit(data.length - i));
-    const enough = Math.min(largest, this.strip ? 1 : Math.max(2, Math.min(NUMBERS_FROM, 190 / side)));
+    const enough = Math.min(largest, this.strip ? 1 : Math.max(2, Math.min(NUMBERS_FROM, 180 / side)));
     let cell = options.find((c) => c >= enough) || Math.max(...options);
     cell = Math.min(cell, largest, this.strip ? largest : Math.max(420 / side, 2));
     return cell > 5 ? Math.floor(cell) : cell;

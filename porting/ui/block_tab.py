@@ -18,7 +18,6 @@ from porting.block_faults import BLOCK_FAULTS
 from porting.block_result import BlockResult, LeafRow, faults_for, run_block
 from porting.errors import ArgumentError
 from porting.figures.block import leaf_infos, stage_bars
-from porting.figures.matrix import tile
 from porting.figures.stages import chart_height, stage_chart
 from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
@@ -318,10 +317,7 @@ def acted(event: gr.EventData, fault: str, randomise: bool) -> tuple[str, bool]:
 @as_toast
 def zoomed(event: gr.EventData, *values: Any) -> dict[str, Any]:
     """Zoom event -> tile."""
-    recipe, asked = read(*values), event._data
+    recipe = read(*values)
     result = run_block(recipe.case)
     row = next(r for r in result.rows if r.path == recipe.leaf)
-    info = next((i for i in leaf_infos(result, row) if i.key == asked.get("key")), None)
-    if info is None:
-        raise ArgumentError("There is no such picture.")
-    return tile(info, tuple(asked["rows"]), tuple(asked["columns"]))
+    return lens.zoomed_part(leaf_infos(result, row), event)

@@ -9,7 +9,17 @@ from typing import Any
 import gradio as gr
 
 from porting import limits
-from porting.checks import CHECKS, CLEAN, PROBES, STATES, STATUSES, CheckMatrix, check_matrix
+from porting.checks import (
+    CHECKS,
+    CLEAN,
+    PROBES,
+    STATES,
+    STATUSES,
+    Check,
+    CheckMatrix,
+    Tally,
+    check_matrix,
+)
 from porting.errors import ArgumentError
 from porting.faults import FAULTS
 from porting.layers import LAYERS
@@ -17,7 +27,6 @@ from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
 from porting.ui.messages import in_lens
 from porting.ui.zoo_tab import STATE_TITLES
-from porting.verdict import Verdict
 
 BLOCK = "EncoderBlock"
 TARGETS = (BLOCK, *LAYERS)
@@ -39,31 +48,40 @@ RECIPE = tuple(ChecksView.__dataclass_fields__)
 def view(recipe: ChecksView) -> dict[str, Any]:
     """The whole column for one recipe."""
     matrix = check_matrix(recipe.target, seed=recipe.seed)
+    tallies = {c.name: matrix.tally(c.name, recipe.probe, recipe.state) for c in matrix.checks}
+    blocks = [_grid(recipe, matrix, tallies), _probes(recipe, matrix), _unseen(matrix)]
+    value = lens.column(None, blocks, to_query("checks", recipe))
+    value["verdict"] = {
+        "kind": "plain",
+        "title": "A check that cannot fail is no check",
+        "text": _summary(matrix, tallies),
+    }
+    return value
+
+
+def _grid(recipe: ChecksView, matrix: CheckMatrix, tallies: Mapping[str, Tally]) -> dict[str, Any]:
     where = (recipe.probe, recipe.state)
-    tallies = {check.name: matrix.tally(check.name, *where) for check in matrix.checks}
     rows = [_row(matrix, CLEAN, "The right port", where)]
     rows += [_row(matrix, fault.name, fault.title, where) for fault in matrix.faults]
-    foot = [f"{t.caught} of {t.faults}" for t in tallies.values()]
-    columns = [{"key": c.name, "title": c.title, "about": c.about} for c in matrix.checks]
-    blocks = [
-        lens.grid(
-            "grid",
-            f"{recipe.target}: faults down, checks across",
-            columns,
-            rows,
-            ["Seen", *foot],
-            _legend(),
-        ),
-        lens.table(
-            "probes",
-            "What each probe cannot show",
-            ("Probe", "It hides", *(c.title for c in matrix.checks[2:])),
-            _probe_rows(matrix, recipe.state),
-            mono=False,
-        ),
-        _unseen(matrix),
-    ]
-    return lens.column(_verdict(matrix, tallies), blocks, to_query("checks", recipe))
+    foot = [f"{t.caught} of {t.faults}" if t.faults else "–" for t in tallies.values()]
+    columns = [{"key": c.name, "title": c.title, "about": _about(c)} for c in matrix.checks]
+    title = f"{recipe.target}: faults down, checks across"
+    return lens.grid("grid", title, columns, rows, ["Seen", *foot], _legend())
+
+
+def _about(check: Check) -> str:
+    return f"{check.about} {check.prone}".strip()
+
+
+def _probes(recipe: ChecksView, matrix: CheckMatrix) -> dict[str, Any]:
+    return lens.table(
+        "probes",
+        "What each probe cannot show",
+        ("Probe", "It hides", *(c.title for c in matrix.checks[2:])),
+        _probe_rows(matrix, recipe.state),
+        mono=False,
+        note="How many of the faults each check sees with this probe.",
+    )
 
 
 def _legend() -> list[dict[str, str]]:
@@ -83,7 +101,7 @@ def _probe_rows(matrix: CheckMatrix, state: str) -> list[dict[str, Any]]:
     rows = []
     for probe in matrix.probes:
         tallies = [matrix.tally(check.name, probe.name, state) for check in matrix.checks[2:]]
-        seen = [f"{t.caught} of {t.faults}" if t.faults else "no such input" for t in tallies]
+        seen = [f"{t.caught} of {t.faults}" if t.faults else "–" for t in tallies]
         rows.append({"key": "", "cells": [probe.title, probe.hides, *seen]})
     return rows
 
@@ -96,14 +114,18 @@ def _unseen(matrix: CheckMatrix) -> dict[str, Any] | None:
     return lens.note("unseen", f"No check sees these with any probe: {names}.")
 
 
-def _verdict(matrix: CheckMatrix, tallies: Mapping[str, Any]) -> Verdict:
-    weakest = tallies.get("sums")
+def _summary(matrix: CheckMatrix, tallies: Mapping[str, Tally]) -> str:
+    sums = tallies["sums"]
+    if not sums.faults:
+        return (
+            f"{matrix.target} has no input of this kind. Choose another probe; "
+            "the leaves can be compared all the same."
+        )
     strongest = max(tallies, key=lambda name: tallies[name].caught)
-    text = f"{len(matrix.faults)} faults fit this layer."
-    if weakest is not None:
-        text += f" Comparing output sums, the check of many tutorials, {weakest}."
-    text += f" {CHECKS[strongest].title} {tallies[strongest]}. Point at a cell for its story, click it to open that case."
-    return Verdict("unsure", text)
+    return (
+        f"{len(matrix.faults)} faults fit this layer. Comparing the sums of the outputs, as many "
+        f"tutorials do, {sums}. The check “{CHECKS[strongest].title}” {tallies[strongest]}."
+    )
 
 
 def read(target: str, probe: str, state: str, seed: Any) -> ChecksView:
@@ -121,9 +143,7 @@ def read(target: str, probe: str, state: str, seed: Any) -> ChecksView:
 @in_lens
 def show(*values: Any) -> dict[str, Any]:
     """Form -> column."""
-    value = view(read(*values))
-    value["verdict"]["title"] = "A check that cannot fail is no check"
-    return value
+    return view(read(*values))
 
 
 def restored(query: Mapping[str, str]) -> list[Any]:

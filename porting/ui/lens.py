@@ -12,7 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from porting.figures.matrix import MatrixInfo, matrix_panel
+from porting import limits
+from porting.errors import ArgumentError
+from porting.figures.matrix import MatrixInfo, matrix_panel, tile
 from porting.verdict import Verdict
 
 _MOUNT = """
@@ -61,6 +63,24 @@ class Tile(gr.HTML):
     def api_info(self) -> dict[str, Any]:
         """The JSON schema of the value."""
         return {"type": "object"}
+
+
+def chosen_row(event: gr.EventData) -> str:
+    """The key of the row that the lens event `row` names."""
+    return str(event._data.get("key", ""))[: limits.NAME_CHARACTERS]
+
+
+def zoomed_part(infos: Sequence[MatrixInfo], event: gr.EventData) -> dict[str, Any]:
+    """The tile of one of the pictures that the lens event `zoom` asks for.
+
+    Raises:
+        ArgumentError: there is no such picture.
+    """
+    asked = event._data
+    info = next((i for i in infos if i.key == asked.get("key")), None)
+    if info is None:
+        raise ArgumentError("There is no such picture.")
+    return tile(info, tuple(asked["rows"]), tuple(asked["columns"]))
 
 
 def column(

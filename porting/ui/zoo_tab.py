@@ -10,11 +10,10 @@ import gradio as gr
 
 from porting import limits
 from porting.checks import CHECKS, PROBES, STATES, check_matrix
-from porting.errors import ArgumentError
+from porting.errors import ArgumentError, PortingError
 from porting.faults import FAULTS
 from porting.figures import scales
 from porting.figures.chips import rule_chips
-from porting.figures.matrix import tile
 from porting.figures.zoo import zoo_leaf_infos, zoo_output_infos
 from porting.layers import LAYERS
 from porting.leaves import Leaf
@@ -22,7 +21,16 @@ from porting.options import parse_options
 from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
 from porting.ui.messages import as_toast, in_lens
-from porting.zoo import ZooCase, ZooResult, faults_of, options_of, run_zoo, same_leaves
+from porting.zoo import (
+    ZooCase,
+    ZooResult,
+    faults_of,
+    leaves_of,
+    options_of,
+    probes_of,
+    run_zoo,
+    same_leaves,
+)
 from porting.zoo_code import zoo_programs
 
 RIGHT_PORT = ("None: the right port", "")
@@ -56,21 +64,13 @@ RECIPE = tuple(ZooView.__dataclass_fields__)
 def view(recipe: ZooView) -> dict[str, Any]:
     """The whole column for one recipe."""
     result = run_zoo(recipe.case)
-    leaf = next((r for r in result.table if r.path == recipe.leaf), None) or next(
-        iter(result.table), None
-    )
-    outputs = zoo_output_infos(result)
     blocks = [
-        _asked(recipe, result),
-        *(
-            _leaf_blocks(result, leaf)
-            if leaf
-            else [lens.note("none", "This layer has no leaves: only its constants can go wrong.")]
-        ),
+        _asked(recipe),
+        *_leaf_blocks(result, _leaf_in_picture(recipe, result)),
         lens.matrices(
             "outputs",
             "Outputs, in PyTorch's layout",
-            outputs,
+            zoo_output_infos(result),
             legend=("error over rounding", "excess", scales.DECADES),
         ),
         lens.facts("about", result.layer.title, _about(result), prose=True),
@@ -80,7 +80,13 @@ def view(recipe: ZooView) -> dict[str, Any]:
     return lens.column(result.verdict, blocks, to_query("zoo", recipe), actions)
 
 
-def _asked(recipe: ZooView, result: ZooResult) -> dict[str, Any] | None:
+def _leaf_in_picture(recipe: ZooView, result: ZooResult) -> Leaf | None:
+    """The chosen leaf, or the first; nothing for a layer without leaves."""
+    chosen = next((row for row in result.table if row.path == recipe.leaf), None)
+    return chosen or next(iter(result.table), None)
+
+
+def _asked(recipe: ZooView) -> dict[str, Any] | None:
     """What the chosen check says of this port."""
     if not recipe.check:
         return None
@@ -100,7 +106,9 @@ def _asked(recipe: ZooView, result: ZooResult) -> dict[str, Any] | None:
     return lens.facts("asked", "The check that you asked", rows, prose=True)
 
 
-def _leaf_blocks(result: ZooResult, leaf: Leaf) -> list[dict[str, Any] | None]:
+def _leaf_blocks(result: ZooResult, leaf: Leaf | None) -> list[dict[str, Any] | None]:
+    if leaf is None:
+        return [lens.note("none", "This layer has no leaves: only its constants can go wrong.")]
     infos = zoo_leaf_infos(result, leaf)
     joined = leaf.join.forward([result.state[key] for key in leaf.sources])
     title = "The rule: which axis goes where"
@@ -124,16 +132,16 @@ def _leaf_table(result: ZooResult, selected: str) -> dict[str, Any]:
         joined = "" if leaf.join.name == "only" else f"{leaf.join.name} of "
         status = "ok" if same[leaf.path] else "wrong"
         cells = [
+            lens.mark("right" if same[leaf.path] else "other numbers", status),
             lens.pair(leaf.path, str(result.right.leaves[leaf.path].shape)),
             lens.pair(
                 joined + ", ".join(leaf.sources),
                 ", ".join(str(result.state[k].shape) for k in leaf.sources),
             ),
             lens.pair(*str(leaf.rule).partition("; ")[::2]),
-            lens.mark("right" if same[leaf.path] else "other numbers", status),
         ]
         rows.append({"key": leaf.path, "cells": cells, "status": status})
-    columns = ("Flax leaf", "From", "Rule", "Status")
+    columns = ("Status", "Flax leaf", "From", "Rule")
     return lens.table("leaves", "Its leaves", columns, rows, selected=selected, event="row")
 
 
@@ -170,11 +178,16 @@ def read(
     for name, value, known in tables:
         if value not in known:
             raise ArgumentError(f"{name} = {value!r:.40} is not one that there is.")
-    text = (options or "").strip()
-    text = "" if text == options_of(layer) else text
+    text = _own_options(layer, options)
     return ZooView(
-        layer, text, fault or "", probe, state, limits.whole("seed", seed), leaf or "", check or ""
+        layer, text, fault or "", probe, state, limits.seed("seed", seed), leaf or "", check or ""
     )
+
+
+def _own_options(layer: str, options: str | None) -> str:
+    """The options as a recipe holds them: "" for those that the layer starts with."""
+    text = (options or "").strip()
+    return "" if text == options_of(layer) else text
 
 
 @in_lens
@@ -183,26 +196,33 @@ def show(*values: Any) -> dict[str, Any]:
     return view(read(*values))
 
 
-def menus(layer: str, options: str, fault: str, state: str, seed: Any) -> list[Any]:
-    """The faults and the leaves of a layer; what was chosen stays where it fits."""
-    case = ZooCase(
-        layer,
-        options if options != options_of(layer) else "",
-        "",
-        "random_normal",
-        state,
-        int(seed or 0),
-    )
+def menus(
+    layer: str, options: str, fault: str, probe: str, state: str, seed: Any, leaf: str | None
+) -> list[Any]:
+    """The faults, probes and leaves of a layer; what was chosen stays where it fits."""
     try:
-        found = {f.name: f.title for f in faults_of(case)}
-        paths = [leaf.path for leaf in run_zoo(case).table]
-    except ValueError:  # the column says what is wrong with the options
-        return [gr.skip(), gr.skip()]
-    choices = [RIGHT_PORT, *((title, name) for name, title in found.items())]
+        case = ZooCase(
+            layer, _own_options(layer, options), "", "", state, limits.seed("seed", seed)
+        )
+        faults = [RIGHT_PORT, *((f.title, f.name) for f in faults_of(case))]
+        probes, paths = probes_of(case), leaves_of(case)
+    except PortingError:  # the column says what is wrong with the form
+        return [gr.skip()] * 3
+    names = [name for _, name in faults]
+    first = paths[0] if paths else None
     return [
-        gr.update(choices=choices, value=fault if fault in found else ""),
-        gr.update(choices=paths, value=paths[0] if paths else None),
+        gr.update(choices=faults, value=fault if fault in names else ""),
+        gr.update(
+            choices=[(PROBES[name].title, name) for name in probes],
+            value=probe if probe in probes else "random_normal",
+        ),
+        gr.update(choices=list(paths), value=leaf if leaf in paths else first),
     ]
+
+
+def other_layer(layer: str, *chosen: Any) -> list[Any]:
+    """The options that a layer starts with, and its menus."""
+    return [options_of(layer), *menus(layer, "", *chosen, None)]
 
 
 def restored(query: Mapping[str, str]) -> list[Any]:
@@ -221,99 +241,89 @@ def restored(query: Mapping[str, str]) -> list[Any]:
 def updates(recipe: ZooView) -> list[Any]:
     """The recipe's components, set."""
     options = recipe.options or options_of(recipe.layer)
-    fault, leaf = menus(recipe.layer, options, recipe.fault, recipe.state, recipe.seed)
-    return [
-        recipe.layer,
-        options,
-        fault,
-        recipe.probe,
-        recipe.state,
-        recipe.seed,
-        leaf,
-        recipe.check,
-    ]
+    chosen = (recipe.fault, recipe.probe, recipe.state, recipe.seed)
+    fault, probe, leaf = menus(recipe.layer, recipe.options, *chosen, recipe.leaf)
+    return [recipe.layer, options, fault, probe, recipe.state, recipe.seed, leaf, recipe.check]
+
+
+def _form() -> dict[str, Any]:
+    """The controls by the names of the recipe, as they first stand."""
+    default = ZooView()
+    names = [(f"{name}  ({row.family})", name) for name, row in LAYERS.items()]
+    set_to = dict(zip(RECIPE, updates(default), strict=True))
+    return {
+        "layer": gr.Dropdown(names, value=default.layer, label="Layer"),
+        "options": gr.Textbox(
+            options_of(default.layer),
+            label="options",
+            lines=3,
+            max_lines=6,
+            info="As the PyTorch constructor takes them.",
+        ),
+        "fault": gr.Dropdown(
+            set_to["fault"]["choices"],
+            value=default.fault,
+            label="What goes wrong",
+        ),
+        "leaf": gr.Dropdown(set_to["leaf"]["choices"], label="Leaf in the picture"),
+        "probe": gr.Dropdown(
+            set_to["probe"]["choices"],
+            value=default.probe,
+            label="Probe: what it runs on",
+        ),
+        "state": gr.Radio(
+            [(STATE_TITLES[s], s) for s in STATES],
+            value=default.state,
+            label="Leaves",
+            elem_classes="pl-list",
+        ),
+        "check": gr.Dropdown(
+            [NO_CHECK, *((c.title, n) for n, c in CHECKS.items())],
+            value=default.check,
+            label="Ask a check",
+        ),
+        "seed": gr.Number(default.seed, label="seed", precision=0),
+    }
 
 
 def build() -> frame.Built:
     """The controls and the lens of the tab, wired."""
-    default = ZooView()
-    names = [(f"{name}  ({row.family})", name) for name, row in LAYERS.items()]
     with frame.tab_row():
         with frame.controls():
-            layer = gr.Dropdown(names, value=default.layer, label="Layer")
-            options = gr.Textbox(
-                options_of(default.layer),
-                label="options",
-                lines=3,
-                info="As the PyTorch constructor takes them.",
-            )
-            fault = gr.Dropdown(
-                [RIGHT_PORT, *((f.title, f.name) for f in FAULTS.values())],
-                value=default.fault,
-                label="What goes wrong",
-            )
-            leaf = gr.Dropdown([], value=None, label="Leaf in the picture", allow_custom_value=True)
-            probe = gr.Dropdown(
-                [(p.title, n) for n, p in PROBES.items()],
-                value=default.probe,
-                label="Probe: what it runs on",
-            )
-            state = gr.Radio(
-                [(STATE_TITLES[s], s) for s in STATES],
-                value=default.state,
-                label="Leaves",
-                elem_classes="pl-list",
-            )
-            check = gr.Dropdown(
-                [NO_CHECK, *((c.title, n) for n, c in CHECKS.items())],
-                value=default.check,
-                label="Ask a check",
-            )
-            seed = gr.Number(default.seed, label="seed", precision=0)
+            form = _form()
         with frame.result():
             result = lens.Lens(elem_id="zoo-lens")
             closer = lens.Tile("zoo-lens")
-
-    inputs = [layer, options, fault, probe, state, seed, leaf, check]
+    inputs = [form[name] for name in RECIPE]
+    draw = {"fn": show, "inputs": inputs, "outputs": result, **frame.QUIET}
+    menu = [form[name] for name in ("fault", "probe", "leaf")]
+    chosen = [form[name] for name in ("fault", "probe", "state", "seed")]
     gr.on(
-        [c.input for c in (fault, probe, seed, leaf, check)],
-        show,
-        inputs,
-        result,
+        [form[name].input for name in ("fault", "probe", "seed", "leaf", "check")],
         trigger_mode="always_last",
-        **frame.QUIET,
+        **draw,
     )
-    layer.input(options_of, layer, options, **frame.QUIET).then(
-        menus, [layer, options, fault, state, seed], [fault, leaf], **frame.QUIET
-    ).then(show, inputs, result, **frame.QUIET)
+    form["layer"].input(
+        other_layer, [form["layer"], *chosen], [form["options"], *menu], **frame.QUIET
+    ).then(**draw)
     gr.on(
-        [options.submit, options.blur, state.input],
+        [form["options"].submit, form["options"].blur, form["state"].input],
         menus,
-        [layer, options, fault, state, seed],
-        [fault, leaf],
+        [form["layer"], form["options"], *chosen, form["leaf"]],
+        menu,
         **frame.QUIET,
-    ).then(show, inputs, result, **frame.QUIET)
-    result.row(picked, None, leaf, **frame.QUIET).then(show, inputs, result, **frame.QUIET)
-    result.act(lambda: "", None, fault, **frame.QUIET).then(show, inputs, result, **frame.QUIET)
+    ).then(**draw)
+    result.row(lens.chosen_row, None, form["leaf"], **frame.QUIET).then(**draw)
+    result.act(lambda: "", None, form["fault"], **frame.QUIET).then(**draw)
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
     return frame.Built(inputs, show, inputs, result)
-
-
-def picked(event: gr.EventData) -> str:
-    """A row of the leaf table -> the leaf of the picture."""
-    return str(event._data.get("key", ""))[: limits.NAME_CHARACTERS]
 
 
 @as_toast
 def zoomed(event: gr.EventData, *values: Any) -> dict[str, Any]:
     """Zoom event -> tile."""
-    recipe, asked = read(*values), event._data
+    recipe = read(*values)
     result = run_zoo(recipe.case)
-    leaf = next((r for r in result.table if r.path == recipe.leaf), None) or next(
-        iter(result.table), None
-    )
-    infos = [*(zoo_leaf_infos(result, leaf) if leaf else []), *zoo_output_infos(result)]
-    info = next((i for i in infos if i.key == asked.get("key")), None)
-    if info is None:
-        raise ArgumentError("There is no such picture.")
-    return tile(info, tuple(asked["rows"]), tuple(asked["columns"]))
+    leaf = _leaf_in_picture(recipe, result)
+    shown = zoo_leaf_infos(result, leaf) if leaf else []
+    return lens.zoomed_part([*shown, *zoo_output_infos(result)], event)
