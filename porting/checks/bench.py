@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +11,13 @@ import numpy as np
 
 from porting.checks.probes import PROBES, Inputs, Specs, random_normal
 from porting.compare import Comparison, NetworkComparison
+from porting.errors import LimitError
 from porting.faults import Port
 
 #: The name of the second input of the check "two_probes".
 SECOND = "second"
+#: Numbers of all leaves and inputs of one target.
+ELEMENTS = 2**18
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,21 @@ class Bench:
     reference: Callable[[str, str], np.ndarray]
     bound: Callable[[str, str], np.ndarray | None]
     run: Callable[[Port, str, np.dtype], np.ndarray]
+
+
+def within_budget(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless a matrix of tensors of these shapes is small enough to fill at once.
+
+    >>> within_budget({"weight": (512, 1024)})
+    Traceback (most recent call last):
+    porting.errors.LimitError: A matrix runs hundreds of ports: this one would hold 524,288 numbers, the limit is 262,144. Choose smaller sizes.
+    """
+    total = sum(math.prod(shape) for shape in shapes.values())
+    if total > ELEMENTS:
+        raise LimitError(
+            f"A matrix runs hundreds of ports: this one would hold {total:,} numbers, the limit "
+            f"is {ELEMENTS:,}. Choose smaller sizes."
+        )
 
 
 def probe_inputs(specs: Specs, probes: tuple[str, ...], seed: int) -> dict[str, Inputs | None]:

@@ -13,7 +13,7 @@ from porting.block import LINEN_TO_NNX
 from porting.block_case import BlockCase, reference_of, resolve, tensors_of
 from porting.block_result import block_config, right_port
 from porting.block_stages import COMPILED, BlockConfig, abstract_nnx
-from porting.checks.bench import Bench, probe_inputs
+from porting.checks.bench import Bench, probe_inputs, within_budget
 from porting.errors import ArgumentError
 from porting.faults import Leaves, Port
 from porting.layers import Input
@@ -92,6 +92,7 @@ def block_bench(probes: tuple[str, ...], seed: int, config: Mapping[str, Any]) -
         (x,) = inputs[probe] or ()
         return reference_of(cases[state], tensors_of(cases[state])).stages(x)["output"]
 
+    within_budget({"weights": (4 * case.d_model + 2 * case.d_ff, case.d_model)})
     ports = {state: right_port(case) for state, case in cases.items()}
     return Bench(
         target="EncoderBlock",

@@ -19,7 +19,7 @@ from porting.errors import ArgumentError
 from porting.faults import checked, fitting
 
 #: Matrices that are kept.
-MATRICES = 64
+MATRICES = 128
 BLOCK = "EncoderBlock"
 
 

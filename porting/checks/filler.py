@@ -91,7 +91,10 @@ class Filler:
             kind = "bound" if check.name == "bound_randomised" else check.name
             failed, story = OUTPUT_CHECKS[kind].judge(run)
         reason = self._reason(fault, port, right, False)
-        return _status(fault, failed, story, reason, np.nan if run.crash else run.difference)
+        difference = np.nan if run.crash else run.difference
+        if failed and reason and check.prone and run.within:
+            return Cell("false_alarm", f"{story} {reason}", difference)
+        return _status(fault, failed, story, reason, difference)
 
     def _reason(self, fault: Fault | None, port: Port | None, right: Port, leaves: bool) -> str:
         """Why this fault cannot be seen here, in any state of the leaves."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.checks.bench import Bench, probe_inputs
+from porting.checks.bench import Bench, probe_inputs, within_budget
 from porting.checks.fresh import fresh_state
 from porting.checks.settings import SETTINGS
 from porting.faults import Forward, Port, port_of
@@ -99,6 +99,8 @@ def run_variables(
     leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
     c = layer.settle({path: leaf.shape for path, leaf in leaves.items()}, options, back=True)
     c.dtype = np.dtype(np.float32)
+    layer.check(c, None, "linen")
+    within_budget({**layer.keys(c), **{i.name: i.shape() for i in layer.inputs(c)}})
     inputs = prepare_inputs(layer, x, c)
     return _apply(layer, Port(leaves, dict, vars(c), layer=name, forward=forward), inputs, c.dtype)
 
@@ -119,6 +121,7 @@ def layer_bench(name: str, probes: tuple[str, ...], seed: int, config: Mapping[s
     given = {**layer.example, **SETTINGS.get(name, {}), **config}
     c = layer.example_config(**given)
     layer.check(c, None, "linen")
+    within_budget({**layer.keys(c), **{i.name: i.shape() for i in layer.inputs(c)}})
     states = {
         "fresh": fresh_state(layer, c, seed, given),
         "random": layer.example_state(seed, **given),

@@ -19,7 +19,7 @@ STATUSES = {
     "missed": "the check passes, and the port is wrong",
     "equivalent": "no check of this kind can fail: the outputs are those of the right port",
     "passed": "the right port passes",
-    "false_alarm": "the check fails, and the port is right",
+    "false_alarm": "the check fails, and the outputs are right",
     "n/a": "the layer has no such input",
 }
 
