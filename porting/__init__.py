@@ -13,11 +13,11 @@ _MODULES = {
     "block_modules": ("LinenEncoderBlock", "LinenMHA", "NNXEncoderBlock", "NNXMHA"),
     "block_torch": ("load_torch_encoder_layer",),
     "checkpoint": ("Checkpoint", "SaveReport", "Spec", "open_checkpoint", "save_params"),
-    "checks": ("CHECKS", "PROBES", "CheckMatrix", "check_matrix"),
+    "checks": ("CHECKS", "PROBES", "CheckMatrix", "check_matrix", "run_variables"),
     "dense": ("load_hf_dense",),
     "doctor": ("Diagnosis", "diagnose", "repair"),
     "errors": ("PortingError",),
-    "faults": ("FAULTS", "Fault", "inject"),
+    "faults": ("FAULTS", "Fault", "faults_for", "inject"),
     "layers": (
         "LAYERS",
         "compare_layer",
