@@ -11,7 +11,7 @@ import gradio as gr
 
 from porting import limits
 from porting.checkpoint import save_params
-from porting.errors import ArgumentError
+from porting.errors import ArgumentError, PortingError
 from porting.examples import EXAMPLES
 from porting.figures.matrix import tile
 from porting.mapping import port_checkpoint
@@ -34,6 +34,8 @@ from porting.ui.messages import as_toast, in_lens
 
 KINDS = (".safetensors", ".json", ".pt", ".pth", ".bin", ".npz", ".npy", ".msgpack")
 FORMATS = (".safetensors", ".msgpack", ".npz")
+#: no files to fetch, nothing to cancel
+IDLE = gr.update(value=None, visible=False), gr.update(visible=False)
 
 
 def read(
@@ -103,11 +105,18 @@ def port_and_save(
     recipe, given = read(*values)
     if suffix not in FORMATS:
         raise ArgumentError(f"Choose one of {', '.join(FORMATS)}.")
-    yield gr.update(value=None, visible=True)
-    with tempfile.TemporaryDirectory(prefix="portlens-") as folder:
-        for share, what, files in _steps(Path(folder), suffix, recipe, given):
-            progress(share, desc=what)
-            yield gr.update(value=[str(f) for f in files]) if files else gr.skip()
+    yield gr.update(value=None, visible=True), gr.update(visible=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="portlens-") as folder:
+            for share, what, files in _steps(Path(folder), suffix, recipe, given):
+                progress(share, desc=what)
+                if files:
+                    yield gr.update(value=[str(f) for f in files]), gr.update(visible=False)
+                else:
+                    yield gr.skip(), gr.skip()
+    except PortingError:
+        yield IDLE
+        raise
 
 
 def _steps(
@@ -176,7 +185,10 @@ def build() -> frame.Built:
                 go = gr.Button("Port and save", variant="primary", size="sm")
                 stop = gr.Button("Cancel", size="sm", visible=False)
                 saved = gr.File(
-                    label="Parameters, mapping, script", visible=False, interactive=False
+                    label="Parameters, mapping, script",
+                    visible=False,
+                    interactive=False,
+                    height=140,
                 )
         with frame.result():
             result = lens.Lens(elem_id="checkpoint-lens")
@@ -241,21 +253,15 @@ def _target_controls() -> tuple[Any, ...]:
 
 def _wire_port(go: Any, stop: Any, saved: Any, inputs: list[Any]) -> None:
     """Port in steps, with a button that cancels while it runs."""
-    begun = go.click(lambda: gr.update(visible=True), None, stop, **frame.QUIET)
-    running = begun.then(
+    running = go.click(
         port_and_save,
         inputs,
-        saved,
+        [saved, stop],
         show_progress="full",
+        show_progress_on=saved,
         concurrency_id="heavy",
         concurrency_limit=1,
         api_visibility="private",
     )
-    running.then(lambda: gr.update(visible=False), None, stop, **frame.QUIET)
-    stop.click(
-        lambda: (gr.update(visible=False), gr.update(value=None, visible=False)),
-        None,
-        [stop, saved],
-        cancels=[running],
-        **frame.QUIET,
-    )
+    stopped = stop.click(None, None, None, cancels=[running], **frame.QUIET)
+    stopped.then(lambda: IDLE, None, [saved, stop], **frame.QUIET)
