@@ -52,7 +52,7 @@ def settle(
         row = rows.get(path)
         if row is None:
             out[path] = _unmapped(verdict, tree, rows, evidence, out)
-        elif verdict.status == "wrong_source" and _better_named(verdict):
+        elif verdict.status == "wrong_source" and _better_named(verdict, rows):
             out[path] = _by_name(verdict, np.asarray(tree[path]), rows, evidence)
         elif verdict.kind in TURNS and _is_deconvolution(verdict, row, rows, evidence):
             out[path] = replace(verdict, status="ambiguous", note=DECONVOLUTION, fix="")
@@ -87,9 +87,15 @@ def _accepted(verdict: LeafVerdict, note: str) -> LeafVerdict:
     )  # fmt: skip
 
 
-def _better_named(verdict: LeafVerdict) -> bool:
-    """Whether the leaf's path is more like the key that it holds than like its row's key."""
+def _better_named(verdict: LeafVerdict, rows: Mapping[str, Leaf]) -> bool:
+    """Whether the leaf's path is more like the key that it holds than like its row's key.
+
+    A key that is another leaf's is not this one's, however alike (`k_proj/bias` and
+    `out_proj.bias`, where k is a part of `in_proj_bias`).
+    """
     if verdict.source is None or verdict.expected_source is None:
+        return False
+    if any(r.sources == (verdict.source,) for p, r in rows.items() if p != verdict.path):
         return False
     held, wanted = (alike(verdict.path, k) for k in (verdict.source, verdict.expected_source))
     return ", " not in verdict.source and held > wanted
