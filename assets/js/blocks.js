@@ -157,10 +157,11 @@ class Findings {
     this.title.textContent = block.title;
     this.list.replaceChildren(...block.rows.map((row) => {
       const item = el("li", `pl-finding pl-tone-${row.status}`);
-      item.append(el("p", "pl-finding-title", row.title), el("p", "pl-mono pl-below", row.leaves.join("  ")));
+      item.append(el("p", "pl-finding-title", row.title));
+      if (row.leaves.length) item.append(el("p", "pl-mono pl-below", row.leaves.join("  ")));
       if (row.fix) {
-        const line = el("p", "pl-fix", "Fix: ");
-        const copy = button("Copy", "pl-quiet", () => copyText(row.fix, copy));
+        const line = el("p", "pl-fix", row.count > 1 ? `Fix, the first of ${row.count}: ` : "Fix: ");
+        const copy = button(row.count > 1 ? `Copy all ${row.count}` : "Copy", "pl-quiet", () => copyText(row.all || row.fix, copy));
         line.append(el("code", "", row.fix), copy);
         item.append(line);
       }

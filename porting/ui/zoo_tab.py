@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -17,7 +17,7 @@ from porting.figures.chips import rule_chips
 from porting.figures.zoo import zoo_leaf_infos, zoo_output_infos
 from porting.layers import LAYERS
 from porting.leaves import Leaf
-from porting.options import parse_options
+from porting.options import LONGEST, parse_options
 from porting.ui import frame, lens
 from porting.ui.address import from_query, to_query
 from porting.ui.messages import as_toast, in_lens
@@ -234,8 +234,8 @@ def restored(query: Mapping[str, str]) -> list[Any]:
         "state": STATES,
         "check": ("", *CHECKS),
     }
-    recipe = from_query(ZooView(), query, choices)
-    return updates(recipe)
+    texts = {name: query[name][:LONGEST] for name in ("options", "leaf") if name in query}
+    return updates(replace(from_query(ZooView(), query, choices), **texts))
 
 
 def updates(recipe: ZooView) -> list[Any]:
