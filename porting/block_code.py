@@ -61,6 +61,32 @@ def block_program(case: BlockCase) -> str:
     )
 
 
+_PER_HEAD = """\
+packed = {leaf: np.concatenate([attn[f"{n}_proj"][leaf].T for n in "qkv"]) for leaf in ("kernel", "bias")}
+for index, n in enumerate("qkv"):
+    for leaf, array in packed.items():  # rows: heads, then q, k, v, then head_dim
+        rows = array.reshape(case.num_heads, 3, -1, *array.shape[1:])[:, index]
+        attn[f"{n}_proj"][leaf] = rows.reshape(-1, *array.shape[1:]).T"""
+_HEADS = """\
+for n in "qkv":
+    for leaf, array in attn[f"{n}_proj"].items():
+        split = array.reshape(*array.shape[:-1], -1, case.num_heads)
+        attn[f"{n}_proj"][leaf] = split.swapaxes(-1, -2).reshape(array.shape)"""
+_SHARDS = """\
+for leaf, array in params["ff2"].items():
+    params["ff2"][leaf] = np.roll(array, case.d_model // 2, axis=-1)"""
+
+#: fault of the leaves -> the mistake as a person writes it, on nested `params`.
+MISTAKES = {
+    "qk_exchanged": 'attn["q_proj"], attn["k_proj"] = attn["k_proj"], attn["q_proj"]',
+    "square_transposed": 'attn["out_proj"]["kernel"] = attn["out_proj"]["kernel"].T',
+    "qkv_order": 'attn["k_proj"], attn["v_proj"] = attn["v_proj"], attn["k_proj"]',
+    "qkv_per_head": _PER_HEAD,
+    "heads_exchanged": _HEADS,
+    "norms_exchanged": 'params["ln1"], params["ln2"] = params["ln2"], params["ln1"]',
+    "shards_exchanged": _SHARDS,
+    "ff1_untransposed": 'params["ff1"]["kernel"] = params["ff1"]["kernel"].T',
+}
 #: packed -> what makes the variables, and how.
 _MAKE = {
     True: ("load_torch_encoder_layer", "load_torch_encoder_layer(source, {})"),
@@ -84,7 +110,7 @@ def _mistake(case: BlockCase, fault: Fault | None, port: Port) -> str:
     if fault is None:
         return "# The right port: nothing in between."
     if not port.skipped:
-        lines = fault.code or "# It stands in the constants above or in the call below."
+        lines = MISTAKES.get(fault.name, "# It stands in the constants above or in the call below.")
         return f"# The mistake: {fault.title}.\n{lines}"
     lines = [f"# The mistake: {fault.title}."]
     if SOURCES[case.source].packed:

@@ -72,8 +72,6 @@ class Fault:
         kind: the verdict once the outputs show it, a key of `porting.verdict.KINDS`.
         where: "leaves", or "forward" for a constant or a line of the forward pass, which no
             comparison of leaves can see.
-        code: the mistake as a person writes it, on nested `params`; "" where a leaf was left
-            out or a constant is wrong.
         fits: whether this port can have the fault.
         hidden: why no output can ever show it, where that is so; "" where outputs can.
     """
@@ -89,7 +87,6 @@ class Fault:
     where: str = "leaves"
     fits: Callable[[Port], bool] = lambda port: True
     hidden: Callable[[Port], str] = lambda port: ""
-    code: str = ""
 
 
 Paths = Callable[[Port], Sequence[str]]
