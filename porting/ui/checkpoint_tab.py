@@ -189,6 +189,7 @@ def build() -> frame.Built:
                     visible=False,
                     interactive=False,
                     height=140,
+                    elem_classes="pl-file",
                 )
         with frame.result():
             result = lens.Lens(elem_id="checkpoint-lens")
@@ -231,6 +232,7 @@ def _source_controls() -> tuple[Any, ...]:
         file_types=list(KINDS),
         height=120,
         visible=False,
+        elem_classes="pl-file",
     )
     with gr.Group(visible=False) as group:
         hub = gr.Textbox(label="Repository, owner/name", max_lines=1)
@@ -246,7 +248,11 @@ def _target_controls() -> tuple[Any, ...]:
         elem_classes="pl-list",
     )
     params = gr.File(
-        label="Parameters of your Flax model", file_types=list(KINDS), height=120, visible=False
+        label="Parameters of your Flax model",
+        file_types=list(KINDS),
+        height=120,
+        visible=False,
+        elem_classes="pl-file",
     )
     return target, params
 
