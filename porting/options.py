@@ -25,9 +25,12 @@ def parse_options(text: str) -> dict[str, Any]:
         raise ArgumentError(f"options is longer than {LONGEST} characters. Write fewer.")
     try:
         call = ast.parse(f"f({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+        plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not plain or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
         found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(found) < len(call.keywords):
+            raise ValueError
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise ArgumentError(
             "options cannot be read. Write them as in Python: kernel_size=3, padding='same'."

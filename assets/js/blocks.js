@@ -66,6 +66,7 @@ class Table {
   update(block) {
     this.block = block;
     this.title.textContent = block.title;
+    this.scroll.classList.toggle("pl-short", Boolean(block.short));
     this.only.hidden = !block.rows.some((r) => r.status && r.status !== "ok");
     if (this.only.hidden) this.check.checked = false;
     this.search.hidden = block.rows.length < SEARCHABLE;

@@ -211,8 +211,8 @@ def _riddle(
     ]
     columns = ("Flax leaf", "Shape")
     blocks = [
-        lens.table("tree", "Leaf by leaf", columns, rows, selected=pick, event="row", share=0.48),
-        _picture(found.leaves[pick], pictures(found.leaves[pick], patient), share=0.52),
+        lens.table("tree", "Leaf by leaf", columns, rows, selected=pick, event="row", short=True),
+        _picture(found.leaves[pick], pictures(found.leaves[pick], patient)),
         *_stages(traces, None),
     ]
     value = lens.column(None, blocks, to_query("doctor", recipe), _actions(recipe))
@@ -287,7 +287,7 @@ def _tree(found: Diagnosis, pick: str) -> dict[str, Any]:
         ]
         rows.append({"key": path, "cells": cells, "status": status})
     columns = ("Status", "Flax leaf", "It holds")
-    return lens.table("tree", "Leaf by leaf", columns, rows, selected=pick, event="row", share=0.6)
+    return lens.table("tree", "Leaf by leaf", columns, rows, selected=pick, event="row", short=True)
 
 
 def _by(v: LeafVerdict) -> str:
@@ -314,14 +314,12 @@ def pictures(verdict: LeafVerdict, patient: Patient) -> list[MatrixInfo]:
     return leaf_infos(row, patient.source, given, places)
 
 
-def _picture(
-    verdict: LeafVerdict, infos: list[MatrixInfo], share: float = 0.4
-) -> dict[str, Any] | None:
+def _picture(verdict: LeafVerdict, infos: list[MatrixInfo]) -> dict[str, Any] | None:
     if not infos:
         words = "There is no picture: the names do not tell what this leaf should hold."
-        return lens.note("leaf", words, share=share)
+        return lens.note("leaf", words)
     legend = ("value", "value", infos[0].limit)
-    return lens.matrices("leaf", verdict.path, infos, legend=legend, share=share)
+    return lens.matrices("leaf", verdict.path, infos, legend=legend)
 
 
 def _traces(recipe: DoctorView, given: Given, patient: Patient) -> tuple[Trace, Trace] | None:

@@ -180,12 +180,14 @@ def table(
     note: str = "",
     share: float = 1.0,
     mono: bool = True,
+    short: bool = False,
 ) -> dict[str, Any]:
     """A table; each row has `key`, `cells` and a `status` ("ok", "wrong", "unsure", "open").
 
     A cell is a text, or what `mark` or `pair` makes. A row of key "total" sums up.
 
-    A chosen row fires the lens event named `event` with the row's key.
+    A chosen row fires the lens event named `event` with the row's key. A short table leaves
+    room for what a row opens below it.
     """
     return {
         "kind": "table",
@@ -198,6 +200,7 @@ def table(
         "note": note,
         "share": share,
         "mono": mono,
+        "short": short,
     }
 
 
