@@ -92,3 +92,12 @@ def test_the_pool_is_pytorchs_with_ceil_mode(side):
         for i in range(counts[0])
     ]
     np.testing.assert_array_equal(pooled, np.array(expected).transpose(2, 0, 1, 3))
+
+
+def test_one_rule_leaves_its_neighbours_as_sure_as_they_were():
+    row = '[[leaf]]\nsource = "dense4\\\\.weight"\npath = "params/dense4/kernel"\npattern = "o i -> i o"\n'
+    with open_checkpoint(EXAMPLES["mtcnn_rnet"].path) as source:
+        mapping = infer_mapping(source, MODELS["rnet-linen"].target(), rules=row)
+    assert not mapping.unsure
+    assert not mapping.unmapped
+    assert str(mapping.leaves["params/dense4/kernel"].rule) == "o i -> i o"

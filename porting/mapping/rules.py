@@ -240,16 +240,27 @@ def overrule(
     ordered: bool,
     infer: Callable[[AnyMapping[str, Any], AnyMapping[str, Any], bool], Mapping],
 ) -> Mapping:
-    """The rules, and for what they do not name, what is inferred without them."""
+    """The rules, and for what they do not name, what is inferred.
+
+    The whole is inferred first, since a leaf tells of its neighbours; only what reads a
+    tensor that the rules gave away is inferred again among what is left.
+    """
     found, ignored = _apply(rules, specs, goal)
     read = {key for leaf in found.values() if not leaf.rule.selects for key in leaf.sources}
-    rest = {k: v for k, v in specs.items() if k not in read and k not in ignored}
-    inferred = infer(rest, {p: v for p, v in goal.items() if p not in found}, ordered)
-    unused = {k: why for k, why in inferred.unused.items() if not _reads(found, k)} | {
-        k: why for k, why in ignored.items() if not _reads(found, k)
+    named = {k: v for k, v in specs.items() if k not in ignored}
+    whole = infer(named, goal, ordered)
+    kept = {
+        path: leaf
+        for path, leaf in whole.leaves.items()
+        if path not in found and read.isdisjoint(leaf.sources)
     }
-    both = found | inferred.leaves
-    return Mapping({p: both[p] for p in goal if p in both}, inferred.unmapped, unused)
+    both = found | kept
+    rest = {k: v for k, v in named.items() if k not in read and not _reads(kept, k)}
+    again = infer(rest, {p: v for p, v in goal.items() if p not in both}, ordered)
+    both |= again.leaves
+    reasons = whole.unused | again.unused | ignored
+    unused = {k: reasons.get(k, NO_PLACE) for k in specs if not _reads(both, k)}
+    return Mapping({p: both[p] for p in goal if p in both}, again.unmapped, unused)
 
 
 def _reads(found: AnyMapping[str, MappedLeaf], key: str) -> bool:
