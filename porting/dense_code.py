@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from porting.dense import PORTS, DenseCase
+from porting.dense_case import DenseCase
+from porting.dense_ports import PORTS
 
 _RANDOM = """\
 rng = np.random.default_rng(({data_seed}, 1))

@@ -5,7 +5,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from porting.dense import PORTS, DenseCase
+from porting.dense_case import DenseCase
+from porting.dense_ports import PORTS
 from porting.ui.address import from_query, to_query
 
 CHOICES = {

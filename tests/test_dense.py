@@ -12,7 +12,9 @@ from safetensors.numpy import save_file
 
 from porting import dense_code
 from porting.compare import compare, dense_bound, dense_reference
-from porting.dense import PORTS, DenseCase, load_hf_dense, random_inputs, random_layer, run_dense
+from porting.dense import load_hf_dense
+from porting.dense_case import DenseCase, random_inputs, random_layer
+from porting.dense_ports import PORTS, run_dense
 from porting.errors import ArgumentError, LimitError, PortingError
 
 SHAPES = [(1, 1, 1), (1, 2, 3), (2, 7, 5), (11, 3, 17), (5, 1, 13), (3, 13, 1), (4, 16, 16), (2, 257, 101)]  # fmt: skip

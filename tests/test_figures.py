@@ -5,7 +5,8 @@ import base64
 import numpy as np
 import pytest
 
-from porting.dense import PORTS, random_inputs, random_layer, run_dense
+from porting.dense_case import random_inputs, random_layer
+from porting.dense_ports import PORTS, run_dense
 from porting.figures import scales
 from porting.figures.dense import STRIP_CELLS, layout_infos, output_infos, strip_info
 from porting.figures.matrix import EXACT_CELLS, MatrixInfo, encode, matrix_panel, tile

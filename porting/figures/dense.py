@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from porting.dense import DenseResult
+from porting.dense_ports import DenseResult
 from porting.figures import scales
 from porting.figures.matrix import EXACT_CELLS, MatrixInfo
 

@@ -14,7 +14,7 @@ Recipe = TypeVar("Recipe")
 def to_query(tab: str, recipe: Any) -> str:
     """The tab and every field that differs from its default.
 
-    >>> from porting.dense import DenseCase
+    >>> from porting.dense_case import DenseCase
     >>> to_query("dense", DenseCase(n=3))
     'tab=dense&n=3'
     """
@@ -35,7 +35,8 @@ def from_query(default: Recipe, query: Mapping[str, str], choices: Mapping[str, 
         query: of the address; unknown names and unusable values are left out.
         choices: field -> the values it may have, for the fields that are names.
 
-    >>> from porting.dense import PORTS, DenseCase
+    >>> from porting.dense_case import DenseCase
+    >>> from porting.dense_ports import PORTS
     >>> from_query(DenseCase(), {"n": "3", "port": "<b>"}, {"port": PORTS}).n
     3
     """

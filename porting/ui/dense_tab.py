@@ -9,9 +9,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from porting import dense, dense_code, limits
+from porting import dense_case, dense_code, dense_ports, limits
 from porting.checkpoint import open_checkpoint
-from porting.dense import PORTS, DenseCase, DenseResult
+from porting.dense_case import DenseCase
+from porting.dense_ports import PORTS, DenseResult
 from porting.errors import ArgumentError
 from porting.examples import EXAMPLES
 from porting.figures import scales
@@ -62,7 +63,7 @@ def _weights(case: DenseCase, given: Given) -> tuple[np.ndarray, np.ndarray | No
         listed = None if bias is None else bias.tolist()
         return weight, bias, dense_code.pasted_source(weight.tolist(), listed)
     if case.source == "random":
-        weight, bias = dense.random_layer(case.in_dim, case.features, case.data_seed)
+        weight, bias = dense_case.random_layer(case.in_dim, case.features, case.data_seed)
         return weight, bias, dense_code.random_source(case)
     name, _, key = case.layer.partition(":")
     path: Any = EXAMPLES[name].path
@@ -95,8 +96,8 @@ def solve(case: DenseCase, given: Given) -> tuple[DenseCase, DenseResult, str]:
     features, in_dim = weight.shape
     case = replace(case, in_dim=in_dim, features=features)
     limits.elements({"output": (case.n, features)})
-    x = dense.random_inputs(case.n, in_dim, case.data_seed)
-    return case, dense.run_dense(x, weight, bias, case.port, case.seed), source
+    x = dense_case.random_inputs(case.n, in_dim, case.data_seed)
+    return case, dense_ports.run_dense(x, weight, bias, case.port, case.seed), source
 
 
 def view(case: DenseCase, given: Given) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from porting import dense, limits
+from porting import dense, dense_case, dense_ports, limits
 from porting.arguments import real_array
 from porting.block import port_transformer_block as port_block
 from porting.block_case import SOURCES, BlockCase
@@ -79,9 +79,9 @@ def dense_verdict(
     """
     matrix = np.asarray(real_array("weight", weight, ("out", "in")))
     vector = None if bias is None else np.asarray(real_array("bias", bias, ("out",)))
-    rows = dense.random_inputs(6, matrix.shape[1], 0) if x is None else x
+    rows = dense_case.random_inputs(6, matrix.shape[1], 0) if x is None else x
     inputs = np.asarray(real_array("x", rows, ("N", "in")))
-    found = dense.run_dense(inputs, matrix, vector, str(port), limits.seed("seed", seed))
+    found = dense_ports.run_dense(inputs, matrix, vector, str(port), limits.seed("seed", seed))
     return _judged(found.verdict, found.comparison) | {"kernel": _plain(found.kernel)}
 
 

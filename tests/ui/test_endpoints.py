@@ -11,7 +11,7 @@ from gradio_client.exceptions import AppError
 
 from porting import load_hf_dense as engine_dense
 from porting import port_transformer_block
-from porting.dense import random_inputs, random_layer
+from porting.dense_case import random_inputs, random_layer
 from porting.ui.endpoints import ENDPOINTS
 from porting.ui.guard import JSON_BYTES
 
