@@ -39,6 +39,7 @@ def load_hf_dense(
     Raises:
         PortingError: a size, a length or a rank does not fit.
 
+    >>> import jax.numpy as jnp
     >>> x, weight = jnp.ones((1, 2)), jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     >>> load_hf_dense(0.0, x, weight.reshape(-1), jnp.zeros(3), 3.0).tolist()
     [3.0, 7.0, 11.0]
