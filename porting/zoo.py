@@ -41,7 +41,7 @@ class ZooCase:
 
     layer: str = "Conv2d"
     options: str = ""
-    fault: str = "hw_exchanged"
+    fault: str = "conv_axes_reversed"
     probe: str = "random_normal"
     state: str = "random"
     seed: int = 0

@@ -89,7 +89,7 @@ def test_what_flax_raises_is_the_detail_of_a_crash():
     [
         ZooCase("Conv4d"),
         ZooCase("Linear", fault="no_such"),
-        ZooCase("Linear", fault="hw_exchanged"),
+        ZooCase("Linear", fault="conv_axes_reversed"),
         ZooCase("Linear", fault="", probe="constant_image"),
         ZooCase("Linear", fault="", probe="x"),
         ZooCase("Linear", fault="", state="x"),
@@ -115,7 +115,7 @@ def test_a_probe_that_a_layer_lacks_is_not_offered():
 
 @pytest.mark.parametrize(
     ("layer", "fault"),
-    [("Conv2d", "hw_exchanged"), ("RMSNorm", "all_at_init"), ("GRU", ""), ("ReLU", "")],
+    [("Conv2d", "conv_axes_reversed"), ("RMSNorm", "all_at_init"), ("GRU", ""), ("ReLU", "")],
 )
 def test_the_programs_run_as_shown(layer, fault, capsys):
     for title, program in zoo_programs(run_zoo(ZooCase(layer, fault=fault))):
