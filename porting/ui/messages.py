@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from porting.errors import PortingError
+from porting.ui.memory import purge_above
 
 
 def in_lens(handler: Callable[..., Any], others: int = 0) -> Callable[..., Any]:
@@ -27,6 +28,8 @@ def in_lens(handler: Callable[..., Any], others: int = 0) -> Callable[..., Any]:
         except PortingError as error:
             message = {"error": str(error)}
             return (message, *[gr.skip()] * others) if others else message
+        finally:
+            purge_above()
 
     return safe
 
