@@ -106,7 +106,9 @@ def menu(patient: str, chosen: list[str] | None, guess: bool = False) -> Any:
     if patient not in MODELS:
         return gr.update(visible=False)
     names = fitting_breaks(patient)
-    kept = [n for n in chosen or [] if n in names] or ([] if guess else names[:1])
+    kept = [n for n in chosen or [] if n in names]
+    if chosen and not kept and not guess:
+        kept = names[:1]
     return gr.update(
         choices=[(BREAKS[n].title, n) for n in names],
         value=kept,
@@ -152,14 +154,21 @@ def restored(query: Mapping[str, str]) -> list[Any]:
 def _uploads() -> tuple[Any, Any, Any]:
     """Fields for the person's own files."""
     checkpoint = gr.File(
-        label="The original checkpoint", file_count="multiple", file_types=KINDS, height=110
+        label="The original checkpoint",
+        file_count="multiple",
+        file_types=KINDS,
+        height=110,
+        elem_id="doctor-checkpoint",
     )
-    params = gr.File(label="Your Flax parameters", file_types=KINDS, height=110)
+    params = gr.File(
+        label="Your Flax parameters", file_types=KINDS, height=110, elem_id="doctor-params"
+    )
     traces = gr.File(
         label="Two traces, the reference first (optional)",
         file_count="multiple",
         file_types=[".safetensors"],
         height=110,
+        elem_id="doctor-traces",
     )
     return checkpoint, params, traces
 

@@ -34,9 +34,9 @@ def clean():
     return flatten(port_checkpoint(source, MODELS["block-linen"].target(), mapping)[0])
 
 
-def upload(person, label: str, *files: Path) -> None:
-    field = person.tab.locator(".block", has=person.page.get_by_text(label, exact=False))
-    field.locator("input[type=file]").first.set_input_files([str(f) for f in files])
+def upload(person, field: str, *files: Path) -> None:
+    chooser = person.page.locator(f"#doctor-{field} input[type=file]")
+    chooser.set_input_files([str(f) for f in files])
 
 
 def test_findings_come_first_with_a_fix_to_copy(doctor):
@@ -74,7 +74,7 @@ def test_a_riddle_keeps_its_answer_until_it_is_revealed(doctor):
     person.see("What is wrong here?")
     assert "hidden=" in person.page.url
     assert person.lens.locator(".pl-finding, .pl-status-wrong").count() == 0
-    assert person.tab.get_by_text("Your guess").is_visible()
+    assert person.tab.get_by_text("Your guess", exact=True).is_visible()
     with person.change():
         person.tab.get_by_label(BREAKS["zero_bias"].title).check()
     person.see("What is wrong here?")
@@ -101,12 +101,12 @@ def test_own_files_and_traces_are_diagnosed(doctor, clean, tmp_path):
         person.tab.get_by_label("Your own files").check()
     person.see("Not possible")
     assert "There are no files yet." in person.verdict
-    upload(person, "The original checkpoint", CHECKPOINT)
-    upload(person, "Your Flax parameters", tmp_path / "params.safetensors")
+    upload(person, "checkpoint", CHECKPOINT)
+    upload(person, "params", tmp_path / "params.safetensors")
     person.see("Silent wrong layout")
     assert "4 of 16 leaves are wrong" in person.verdict
     traces = [tmp_path / f"{name}.safetensors" for name in ("right", "wrong")]
-    upload(person, "Two traces", *traces)
+    upload(person, "traces", *traces)
     person.lens.get_by_text("Where the forward pass parts").wait_for()
     assert "tab=doctor&patient=upload" not in person.page.url
 
@@ -117,8 +117,8 @@ def test_nonsense_is_answered_with_a_message(doctor, tmp_path):
     person = doctor()
     with person.change():
         person.tab.get_by_label("Your own files").check()
-    upload(person, "The original checkpoint", nonsense)
-    upload(person, "Your Flax parameters", nonsense)
+    upload(person, "checkpoint", nonsense)
+    upload(person, "params", nonsense)
     person.lens.get_by_text("safetensors").first.wait_for()
     person.see("Not possible")
     stranger = doctor("patient=upload")

@@ -17,6 +17,11 @@ def choose(person, label: str, option: str) -> None:
         person.page.get_by_role("option", name=option, exact=True).click()
 
 
+def options(person):
+    """The field of the options; its label holds a hint as well."""
+    return person.tab.locator("textarea")
+
+
 def test_it_opens_on_a_silent_fault_with_its_menus_filled(zoo):
     person = zoo()
     person.see("Silent wrong layout")
@@ -34,7 +39,7 @@ def test_another_layer_brings_its_own_options_faults_and_leaves(zoo):
     person = zoo("probe=constant_image")
     choose(person, "Layer", f"LSTM  ({LAYERS['LSTM'].family})")
     person.see("Exact")
-    assert "hidden_size" in person.field("options").input_value()
+    assert "hidden_size" in options(person).input_value()
     assert person.field("Probe: what it runs on").input_value() == "Random normal"
     rows = person.lens.locator("tr[data-key]")
     with person.change():
@@ -56,7 +61,8 @@ def test_a_wrong_option_is_explained_and_the_picture_stays(zoo):
     person = zoo()
     for text, words in (("stride=", "options cannot be read"), ("no_such=1", "no_such")):
         with person.change():
-            person.fill("options", text)
+            options(person).fill(text)
+            options(person).press("Tab")
         person.see("Not possible")
         assert words in person.verdict
         assert person.plot("needed").is_visible()
@@ -66,7 +72,7 @@ def test_a_link_opens_on_the_same_view(zoo):
     query = "layer=Linear&options=in_features%3D5%2C+out_features%3D3&fault=&leaf=params%2Fbias"
     person = zoo(query)
     person.see("Exact")
-    assert person.field("options").input_value() == "in_features=5, out_features=3"
+    assert options(person).input_value() == "in_features=5, out_features=3"
     assert person.field("Leaf in the picture").input_value() == "params/bias"
     assert query in person.page.url
 
