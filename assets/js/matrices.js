@@ -66,7 +66,7 @@ export class Matrices {
       const rows = [];
       for (let i = 0; i < data.length; i += count) rows.push(data.slice(i, i + count));
       return Math.min(...rows.map((r) =>
-        (width - (r.length - 1) * GAP - r.length * edge) / r.reduce((n, p) => n + p.columns, 0)));
+        (width - (r.length - 1) * GAP - r.length * (edge + 3)) / r.reduce((n, p) => n + p.columns, 0)));
     };
     const options = data.map((_, i) => fit(data.length - i));
     const enough = Math.min(largest, this.strip ? 1 : Math.max(2, Math.min(NUMBERS_FROM, 180 / side)));
