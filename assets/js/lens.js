@@ -209,7 +209,7 @@ window.PortLens = {
     root.lens = lens;
     const fold = element.closest(".pl-tab")?.querySelector(".pl-fold > button.label-wrap.open");
     if (fold && matchMedia("(max-width: 800px)").matches) fold.click();
-    const draw = () => lens.update(props.value);
+    const draw = () => lens.update(props.value ? JSON.parse(props.value) : null);
     watch("value", draw);
     draw();
   },

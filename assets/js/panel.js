@@ -28,6 +28,7 @@ export class Panel {
   update(data) {
     this.data = data;
     this.unit = data.block || [1, 1];  // source rows and columns of one cell
+    if (this.tile) this.drawn = "";
     this.tile = null;
     this.values = decode(data.values, Float32Array);
     this.places = data.places ? decode(data.places, Int32Array) : null;
@@ -51,6 +52,9 @@ export class Panel {
 
   draw(cell) {
     const { data } = this;
+    const drawn = [cell, token("--pl-ink-soft"), this.key, JSON.stringify(data)].join();
+    if (drawn === this.drawn) return;  // the same numbers at the same size
+    this.drawn = drawn;
     const margin = { ...MARGIN };
     if (data.norms) { margin.r += NORMS; margin.t += NORMS; }
     if (this.group.strip) { margin.l = 6; margin.b = 22; }
@@ -131,7 +135,7 @@ export class Panel {
       const [height, width] = this.unit;
       const whole = xaxis.range[0] <= -0.5 && xaxis.range[1] >= this.data.columns * width - 0.5
         && yaxis.range[1] <= -0.5 && yaxis.range[0] >= this.data.rows * height - 0.5;
-      if (whole) { if (this.tile) { this.tile = null; this.draw(this.cell); } return; }
+      if (whole) { if (this.tile) { this.tile = null; this.drawn = ""; this.draw(this.cell); } return; }
       this.group.lens.trigger("zoom", {
         key: this.key,
         rows: [Math.floor(yaxis.range[1] + 0.5), Math.ceil(yaxis.range[0] + 0.5)],

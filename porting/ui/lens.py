@@ -11,12 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
+import orjson
 
 from porting import limits
 from porting.errors import ArgumentError
 from porting.figures.matrix import MatrixInfo, matrix_panel, tile
 from porting.verdict import Verdict
 
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _MOUNT = """
 const start = () => window.PortLens
   ? window.PortLens.mount(element, props, watch, trigger)
@@ -42,9 +44,13 @@ class Lens(gr.HTML):
             **kwargs,
         )
 
+    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+        """The column as one JSON text: the page would wrap every object of it in a watcher."""
+        return None if value is None else orjson.dumps(value, option=_NUMPY).decode()
+
     def api_info(self) -> dict[str, Any]:
         """The JSON schema of the value."""
-        return {"type": "object"}
+        return {"type": "string"}
 
 
 class Tile(gr.HTML):

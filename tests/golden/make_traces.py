@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from porting.trace import record_torch
