@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+
+from porting.special import erf, softmax
 
 Stages = Mapping[str, np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0),
-    "gelu": lambda x: x * 0.5 * (1 + special.erf(x / np.sqrt(2))),
+    "gelu": lambda x: x * 0.5 * (1 + erf(x / np.sqrt(2))),
     "gelu_tanh": lambda x: x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
 }
 
@@ -124,7 +125,7 @@ STEPS: dict[str, Callable[[Reference, Stages], np.ndarray]] = {
     "k": _dense("k", "ln1"),
     "v": _dense("v", "ln1"),
     "scores": _scores,
-    "weights": lambda block, stages: special.softmax(stages["scores"], -1),
+    "weights": lambda block, stages: softmax(stages["scores"], -1),
     "heads": _heads,
     "out": _dense("out", "heads"),
     "residual1": lambda block, stages: stages["x"] + stages["out"],

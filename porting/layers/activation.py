@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
-from scipy.special import erf, expit
 
 from porting.errors import ArgumentError
 from porting.layers.dense import TORCH
@@ -18,6 +17,7 @@ from porting.layers.modules import LinenFunction, NNXFunction
 from porting.layers.row import Config, Input, Layer, State
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
+from porting.special import erf, expit
 
 FLAX = "https://docs.jax.dev/en/latest/jax.nn.html"
 

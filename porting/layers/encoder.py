@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen, nnx
-from scipy.special import erf
 
 from porting.errors import ArgumentError
 from porting.layers.attention import (
@@ -28,6 +27,7 @@ from porting.layers.norm import normalise
 from porting.layers.row import Config, Input, Layer, Shapes, State
 from porting.layouts import TRANSPOSE, identity
 from porting.leaves import Leaf
+from porting.special import erf
 
 #: PyTorch's names of the activation: (NumPy, JAX). Both gelu are the erf form.
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {

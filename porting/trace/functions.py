@@ -16,7 +16,7 @@ Leaves = Mapping[str, np.ndarray]
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    from scipy.special import erf
+    from porting.special import erf
 
     return np.asarray(erf(x))
 
