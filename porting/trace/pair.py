@@ -1,8 +1,9 @@
 """Which stage of the candidate stands for which stage of the reference.
 
-Content speaks first (equal numbers, whatever their order), then names (`self_attn.q_proj`
-and `attention/query` say the same), kinds and the order of the calls. Stages that pass
-their input through (dropout in evaluation) pair with nothing.
+Names that say the same speak first (`self_attn.q_proj` and `attention/query`): content must
+not pair a query with a key because somebody exchanged them. Then content (equal numbers,
+whatever their order), likeness of names, kinds and the order of the calls. Stages that
+pass their input through (dropout in evaluation) pair with nothing.
 """
 
 from __future__ import annotations
@@ -179,13 +180,14 @@ def _fixed(reference: Trace, candidate: Trace, mapping: Mapping[str, str]) -> di
 
 
 def _scores(mine: list[Stage], theirs: list[Stage], around: set[str]) -> np.ndarray:
-    """One score for each two stages: content 2, name 2, family 0.5, order 0.5.
+    """One score for each two stages: content 2, name 2, family 0.5, order 0.5, own name 3.
 
     A stage of a known family never pairs with one that is made of others (`around`).
     """
     signs = [np.array([signature(s.output) for s in side]) for side in (mine, theirs)]
     scores = np.full((len(mine), len(theirs)), -1.0)
     fits: dict[tuple, bool] = {}
+    own = [_own_names(side) for side in (mine, theirs)]
     for i, a in enumerate(mine):
         for j, b in enumerate(theirs):
             shapes = a.output.shape, b.output.shape
@@ -199,8 +201,16 @@ def _scores(mine: list[Stage], theirs: list[Stage], around: set[str]) -> np.ndar
             order = 0.5 * (1 - abs(i / len(mine) - j / len(theirs)))
             content = 2.0 * _alike(signs[0][i], signs[1][j])
             known = content or (kind and name >= 0.3) or name >= ALIKE
-            scores[i, j] = name + kind + order + content if known else -1
+            called = 3.0 * (own[0][i] is not None and own[0][i] == own[1][j])
+            scores[i, j] = name + kind + order + content + called if known else -1
     return scores
+
+
+def _own_names(stages: list[Stage]) -> list[tuple[str, ...] | None]:
+    """The words of each stage that no other stage shares."""
+    named = [tuple(words(stage.path)) for stage in stages]
+    counts = Counter(named)
+    return [name if name and counts[name] == 1 else None for name in named]
 
 
 def _may_pair(a: Stage, b: Stage, around: set[str]) -> bool:
