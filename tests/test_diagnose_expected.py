@@ -131,7 +131,5 @@ def test_names_are_alike_by_their_words():
 
 
 def test_the_diagnosis_imports_without_jax():
-    code = (
-        "import sys, porting.doctor; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
-    )
+    code = "import sys, porting.doctor; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
