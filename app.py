@@ -1,9 +1,8 @@
 """PortLens: see, prove and repair weight ports. `python app.py` serves it."""
 
-from porting.ui.page import build, launch, warm
+from porting.ui.page import build, serve
 
 demo = build()
 
 if __name__ == "__main__":
-    warm()
-    launch(demo)
+    serve(demo)

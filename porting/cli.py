@@ -340,9 +340,9 @@ def app_(
     port_number: Annotated[int | None, typer.Option("--port", help="The port.")] = None,
 ) -> None:
     """Serve the app; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT are its defaults."""
-    from porting.ui.page import build, launch
+    from porting.ui.page import build, serve
 
-    launch(build(), server_name=host, server_port=port_number)
+    serve(build(), server_name=host, server_port=port_number)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -156,9 +157,9 @@ def run_dense(
         kernel = np.asarray(init["params"]["kernel"])
     else:
         kernel = way.kernel(weight)
-    variables = {"params": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(ported_bias)}}
+    variables = {"params": {"kernel": kernel, "bias": ported_bias}}
     try:
-        output = np.asarray(model.apply(variables, jnp.asarray(x)))
+        output = np.asarray(_compiled(out)(variables, x))
     except flax_errors.ScopeParamShapeError as error:
         verdict = _crash(way, kernel.shape, needed.shape, error)
         return DenseResult(way, x, weight, bias, needed, kernel, None, verdict)
@@ -171,6 +172,12 @@ def run_dense(
         else _wrong(way, weight, bias, kernel, ported_bias, x, comparison)
     )
     return DenseResult(way, x, weight, bias, needed, kernel, comparison, verdict)
+
+
+@lru_cache(32)
+def _compiled(features: int) -> Callable[..., jax.Array]:
+    """`Dense.apply`, compiled: an eager call on a new shape compiles every step by itself."""
+    return jax.jit(linen.Dense(features).apply)
 
 
 def _check(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, port: str) -> None:

@@ -141,12 +141,15 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     return demo.launch(**settings | options)
 
 
-def warm() -> None:
-    """Compile in the background what the tabs open with: their first visitor does not wait."""
+def serve(demo: gr.Blocks, **options: Any) -> None:
+    """Serve the app until it is stopped. Once it answers, what the tabs open with is compiled,
+    so that their first visitor does not wait for it."""
+    launch(demo, prevent_thread_lock=True, **options)
+    threading.Thread(target=_warm, daemon=True).start()
+    demo.block_thread()
 
-    def compile_views() -> None:
-        block_tab.view(block_tab.BlockView())
-        zoo_tab.view(zoo_tab.ZooView())
-        checks_tab.view(checks_tab.ChecksView())
 
-    threading.Thread(target=compile_views, daemon=True).start()
+def _warm() -> None:
+    block_tab.view(block_tab.BlockView())
+    zoo_tab.view(zoo_tab.ZooView())
+    checks_tab.view(checks_tab.ChecksView())
