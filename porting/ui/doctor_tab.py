@@ -176,7 +176,6 @@ def _uploads() -> tuple[Any, Any, Any]:
 def _form() -> dict[str, Any]:
     """The controls by their names, as they first stand; the hidden ones hold the recipe."""
     default = DoctorView()
-    first = menu(default.patient, default.chosen)
     form = {
         "patient": gr.Radio(
             [(t, k) for k, t in PATIENTS.items()],
@@ -185,7 +184,10 @@ def _form() -> dict[str, Any]:
             elem_classes="pl-list",
         ),
         "breaks": gr.CheckboxGroup(
-            first["choices"], value=first["value"], label=first["label"], elem_classes="pl-list"
+            [(row.title, name) for name, row in BREAKS.items()],
+            value=default.chosen,
+            label="What to break",
+            elem_classes="pl-list",
         ),
         "hidden": gr.Number(default.hidden, visible="hidden", precision=0),
         "revealed": gr.Checkbox(default.revealed, visible="hidden"),
@@ -236,7 +238,9 @@ def build() -> frame.Built:
         concurrency_id="heavy",
         concurrency_limit=1,
     )
-    return frame.Built([form[name] for name in RECIPE], show, inputs, result)
+    asked = [form[name] for name in ("patient", "breaks", "hidden")]
+    menus = (lambda p, b, h: menu(p, b, guess=bool(h)), asked, [form["breaks"]])
+    return frame.Built([form[name] for name in RECIPE], show, inputs, result, menus)
 
 
 @as_toast

@@ -28,12 +28,15 @@ class Built:
         show: form -> column; run when the tab is opened.
         inputs: the form.
         lens: the column.
+        menus: handler, inputs and outputs of menus that are filled when the tab is opened,
+            where filling them at the start would keep every visitor waiting.
     """
 
     restores: list[Any]
     show: Callable[..., Any]
     inputs: list[Any]
     lens: Any
+    menus: tuple[Callable[..., Any], list[Any], list[Any]] | None = None
 
 
 @contextmanager

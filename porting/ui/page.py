@@ -53,6 +53,8 @@ def build() -> gr.Blocks:
                 with gr.Tab(title, id=name) as tab:
                     built[name] = made = module.build()
                 tab.select(made.show, made.inputs, made.lens, **frame.QUIET)
+                if made.menus:
+                    tab.select(*made.menus, **frame.QUIET)
         _restore_links(demo, tabs, opened, built)
         _open_cells(tabs, opened, built)
         endpoints.add()
