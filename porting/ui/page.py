@@ -37,6 +37,7 @@ TABS = {
     "doctor": ("Doctor", doctor_tab),
 }
 FIRST = next(iter(TABS))
+WARM_AFTER = 15.0  #: seconds, so that the first visitor's first picture comes first
 
 
 def build() -> gr.Blocks:
@@ -147,7 +148,9 @@ def serve(demo: gr.Blocks, **options: Any) -> None:
     """Serve the app until it is stopped. Once it answers, what the tabs open with is compiled,
     so that their first visitor does not wait for it."""
     launch(demo, prevent_thread_lock=True, **options)
-    threading.Thread(target=_warm, daemon=True).start()
+    later = threading.Timer(WARM_AFTER, _warm)
+    later.daemon = True
+    later.start()
     demo.block_thread()
 
 
