@@ -7,6 +7,7 @@ biases, a fused weight norm); everything else moves elements.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,9 +133,9 @@ def join_named(name: str) -> Join:
     """
     plain = {join.name: join for join in (ONLY, STACK, CONCAT, SUM, ONE_PLUS, ZEROS)}
     kind, _, dim = name.partition(":")
-    if kind == "weight_norm":
+    if kind == "weight_norm" and re.fullmatch(r"-?\d|None", dim):
         return weight_norm(None if dim == "None" else int(dim))
-    if kind == "spectral_norm":
+    if kind == "spectral_norm" and re.fullmatch(r"-?\d", dim):
         return spectral_norm(int(dim))
     if name not in plain:
         raise RuleError(
@@ -174,10 +175,24 @@ class Leaf:
         if missing:
             raise CoverageError(f"{self.path} needs {', '.join(missing)}, which the source lacks.")
         try:
-            joined = self.join.forward([np.asarray(source[key]) for key in self.sources])
-            return self.rule.apply(joined)
+            return self.rule.apply(self.joined([np.asarray(source[key]) for key in self.sources]))
         except PortingError as error:
             raise RuleError(f"{self.path} from {', '.join(self.sources)}: {error}") from None
+
+    def joined(self, arrays: Arrays) -> np.ndarray:
+        """The source arrays as the one array that the rule reads.
+
+        Raises:
+            RuleError: there are too few of them, or their shapes do not fit together.
+
+        >>> Leaf("k", ("a", "b"), Rule("l -> l"), SUM).joined([np.ones(2), np.ones(2)]).tolist()
+        [2.0, 2.0]
+        """
+        try:
+            return self.join.forward(arrays)
+        except (ValueError, IndexError, TypeError) as error:
+            shapes = ", ".join(str(a.shape) for a in arrays)
+            raise RuleError(f"the join {self.join.name} does not fit {shapes}: {error}.") from None
 
     def __str__(self) -> str:
         joined = "" if self.join is ONLY else f"{self.join.name} of "

@@ -34,7 +34,7 @@ def leaf_infos(
     >>> [(info.title, info.values.shape) for info in rows]
     [('Source: w', (5, 3)), ('Needed: k', (3, 5))]
     """
-    joined = leaf.join.forward([drawable(source[key]) for key in leaf.sources])
+    joined = leaf.joined([drawable(source[key]) for key in leaf.sources])
     needed = leaf.rule.apply(joined)
     left, right = axis_names(leaf.rule)
     small = joined.size <= EXACT_CELLS

@@ -105,7 +105,7 @@ class Mapping:
 
     def to_rules(self) -> str:
         """The mapping as a TOML table to review; `Mapping.from_rules` reads it back."""
-        from porting.mapping.rules import write_rules
+        from porting.mapping.rows import write_rules
 
         return write_rules(self)
 

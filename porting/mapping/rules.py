@@ -19,132 +19,24 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porting.errors import RuleError
+import re2
+
+from porting import limits
+from porting.errors import LimitError, RuleError
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf, join_named
 from porting.mapping.layouts import candidates, rule_of
 from porting.mapping.names import components, natural, role
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
+from porting.mapping.rows import Row, hits, literal, regex
 from porting.mapping.units import Part
 
-_NUMBER = re.compile(r"(?<![0-9A-Za-z])\d+(?![0-9A-Za-z])|(?<=_)\d+(?=/|$)")
 KEYS = {"source", "path", "pattern", "join", "sure", "why"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a rules file."""
-
-    source: tuple[str, ...]
-    path: str
-    pattern: str = ""
-    join: str = ONLY.name
-    sure: bool = True
-    why: str = ""
-
-    def matches(self, keys: Iterable[str]) -> Iterable[tuple[str, tuple[str, ...]]]:
-        """(target path, source keys) of everything that the row names."""
-        first, *others = (re.compile(text) for text in self.source)
-        found = list(keys)
-        for key in found:
-            match = first.fullmatch(key)
-            if match is None:
-                continue
-            joined = [key]
-            for other in others:
-                same = [
-                    k for k in found if (m := other.fullmatch(k)) and m.groups() == match.groups()
-                ]
-                joined += same[:1]
-            if len(joined) == len(self.source):
-                yield match.expand(self.path), tuple(joined)
-
-
-def write_rules(mapping: Mapping) -> str:
-    """The TOML text of a mapping, repeated layers folded into one row."""
-    lines = ["# Which tensor becomes which leaf. Review it, change it, and pass it back."]
-    for row, _ in rows_of(mapping):
-        lines += ["", "[[leaf]]", f"source = {_text(row.source)}", f"path = {_quoted(row.path)}"]
-        lines += [f"pattern = {_quoted(row.pattern)}"]
-        lines += [f"join = {_quoted(row.join)}"] if row.join != ONLY.name else []
-        lines += ["sure = false", f"why = {_quoted(row.why)}"] if not row.sure else []
-    excused: dict[tuple[str, str], None] = {}
-    for key, why in mapping.unused.items():
-        if why != NO_PLACE:
-            excused.setdefault((_folded(key), why), None)
-    for pattern, why in excused:
-        lines += ["", "[[ignore]]", f"source = {_quoted(pattern)}", f"reason = {_quoted(why)}"]
-    return "\n".join(lines) + "\n"
-
-
-def rows_of(
-    mapping: Mapping, variant: Callable[[MappedLeaf], object] = lambda leaf: None
-) -> list[tuple[Row, MappedLeaf]]:
-    """The rows of a mapping with one of their leaves, repeated layers folded.
-
-    Leaves share a row where they differ only in numbers, in nothing else (`variant`
-    included), and where the row names exactly them.
-    """
-    groups: dict[tuple[tuple[str, ...], str], list[MappedLeaf]] = {}
-    for leaf in mapping.leaves.values():
-        row = _row(leaf, fold=True)
-        groups.setdefault((row.source, row.path), []).append(leaf)
-    keys = {key for leaf in mapping.leaves.values() for key in leaf.sources} | mapping.unused.keys()
-    rows: list[tuple[Row, MappedLeaf]] = []
-    for group in groups.values():
-        row = _row(group[0], fold=True)
-        alike = len({(_row(leaf, fold=True), variant(leaf)) for leaf in group}) == 1
-        mine = {leaf.path: leaf.sources for leaf in group}
-        if len(group) > 1 and alike and _names_only(row, mine, mapping, keys):
-            rows.append((row, group[0]))
-        else:
-            rows += [(_row(leaf, fold=False), leaf) for leaf in group]
-    return rows
-
-
-def _names_only(
-    row: Row, mine: dict[str, tuple[str, ...]], mapping: Mapping, keys: set[str]
-) -> bool:
-    """Whether a folded row finds its own leaves and none that the mapping has otherwise."""
-    found = dict(row.matches(keys))
-    others = (found.keys() - mine.keys()) & (mapping.leaves.keys() | mapping.unmapped.keys())
-    return not others and all(found.get(path) == sources for path, sources in mine.items())
-
-
-def _row(leaf: MappedLeaf, fold: bool) -> Row:
-    """The row of one leaf; with `fold`, numbers that stand on both sides become groups."""
-    numbers = _NUMBER.findall(leaf.path)
-    fold = fold and bool(numbers) and all(_NUMBER.findall(k) == numbers for k in leaf.sources)
-    sources = tuple(_folded(key) if fold else re.escape(key) for key in leaf.sources)
-    groups = iter(range(1, len(numbers) + 1))
-    literal = leaf.path.replace("\\", r"\\")
-    path = _NUMBER.sub(lambda _: rf"\{next(groups)}", literal) if fold else literal
-    why = "" if leaf.confident else leaf.reason if not fold else _NUMBER.sub("N", leaf.reason)
-    return Row(sources, path, str(leaf.rule), leaf.join.name, leaf.confident, why)
-
-
-def _folded(key: str) -> str:
-    """A key as a regular expression in which every number is a group."""
-    pieces = _NUMBER.split(key)
-    return r"(\d+)".join(re.escape(piece) for piece in pieces)
-
-
-def _quoted(text: str) -> str:
-    if "'" not in text and text.isprintable():
-        return f"'{text}'"
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _text(sources: tuple[str, ...]) -> str:
-    if len(sources) == 1:
-        return _quoted(sources[0])
-    return "[" + ", ".join(_quoted(s) for s in sources) + "]"
 
 
 def parse_rules(
@@ -185,6 +77,11 @@ def _load(rules: str | Path) -> dict[str, Any]:
             rules = Path(rules).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RuleError(f"The rules file cannot be read: {error}.") from None
+    if len(rules) > limits.RULES_CHARACTERS:
+        raise LimitError(
+            f"The rules are {len(rules):,} characters long; the limit is "
+            f"{limits.RULES_CHARACTERS:,}. Fold repeated layers into one row each."
+        )
     try:
         table = json.loads(rules) if rules.lstrip().startswith("{") else tomllib.loads(rules)
     except (ValueError, RecursionError) as error:
@@ -203,6 +100,8 @@ def _read_row(number: int, row: Any) -> Row:
     texts = [*source, row["path"], row.get("pattern", ""), row.get("join", ""), row.get("why", "")]
     if not source or not all(isinstance(text, str) for text in texts):
         raise RuleError(f"{where}: every entry but `sure` is text, `source` also a list of texts.")
+    if max(map(len, texts)) > limits.RULE_CHARACTERS:
+        raise LimitError(f"{where}: an entry is longer than {limits.RULE_CHARACTERS:,} characters.")
     for pattern in source:
         _checked(pattern, where)
     if row.get("pattern"):
@@ -215,9 +114,12 @@ def _read_row(number: int, row: Any) -> Row:
 
 def _checked(pattern: str, where: str) -> None:
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise RuleError(f"{where}: {pattern!r} is no regular expression: {error}.") from None
+        regex(pattern)
+    except (re2.error, UnicodeError) as error:
+        told = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
+        raise RuleError(
+            f"{where}: {pattern!r:.200} is no regular expression of RE2: {told}."
+        ) from None
 
 
 def read_rules(rules: Any, source: Any, target: Any) -> Mapping:
@@ -227,7 +129,7 @@ def read_rules(rules: Any, source: Any, target: Any) -> Mapping:
     specs, _ = source_specs(source)
     goal = specs_of(target)
     found, ignored = _apply(rules, specs, goal)
-    read = {key for leaf in found.values() for key in leaf.sources}
+    read = _read(found)
     unused = {k: ignored.get(k, NO_PLACE) for k in specs if k not in read}
     unmapped = {path: "no rule names it" for path in goal if path not in found}
     return Mapping({p: found[p] for p in goal if p in found}, unmapped, unused)
@@ -255,16 +157,18 @@ def overrule(
         if path not in found and read.isdisjoint(leaf.sources)
     }
     both = found | kept
-    rest = {k: v for k, v in named.items() if k not in read and not _reads(kept, k)}
+    kept_keys = _read(kept)
+    rest = {k: v for k, v in named.items() if k not in read and k not in kept_keys}
     again = infer(rest, {p: v for p, v in goal.items() if p not in both}, ordered)
     both |= again.leaves
     reasons = whole.unused | again.unused | ignored
-    unused = {k: reasons.get(k, NO_PLACE) for k in specs if not _reads(both, k)}
+    all_read = _read(both)
+    unused = {k: reasons.get(k, NO_PLACE) for k in specs if k not in all_read}
     return Mapping({p: both[p] for p in goal if p in both}, again.unmapped, unused)
 
 
-def _reads(found: AnyMapping[str, MappedLeaf], key: str) -> bool:
-    return any(key in leaf.sources for leaf in found.values())
+def _read(found: AnyMapping[str, MappedLeaf]) -> set[str]:
+    return {key for leaf in found.values() for key in leaf.sources}
 
 
 def _apply(
@@ -272,23 +176,33 @@ def _apply(
 ) -> tuple[dict[str, MappedLeaf], dict[str, str]]:
     rows, ignored = parse_rules(rules)
     found: dict[str, MappedLeaf] = {}
-    keys = sorted(specs, key=natural)
+    keys = dict.fromkeys(sorted(specs, key=natural))
+    _check_work([*(text for row in rows for text in row.source), *(t for t, _ in ignored)], keys)
     for number, row in enumerate(rows, 1):
-        where, hits = f"[[leaf]] row {number}", 0
+        where, named = f"[[leaf]] row {number}", 0
         try:
             for path, sources in row.matches(keys):
                 if path in goal:
                     found[path] = _leaf(row, path, sources, specs, goal[path], where)
-                    hits += 1
-        except (re.error, IndexError) as error:
+                    named += 1
+        except IndexError as error:
             raise RuleError(f"{where}: the path {row.path!r} does not fit: {error}.") from None
-        if not hits:
+        if not named:
             raise RuleError(
                 f"{where} names nothing: no tensor matches {' and '.join(row.source)} and "
                 f"becomes a path of the target by {row.path!r}."
             )
-    out = {k: why for pattern, why in ignored for k in keys if re.fullmatch(pattern, k)}
-    return found, out
+    return found, {k: why for pattern, why in ignored for k, _ in hits(pattern, keys)}
+
+
+def _check_work(patterns: list[str], keys: AnyMapping[str, Any]) -> None:
+    """Every pattern that is not one name reads every key: that product is bounded."""
+    tries = sum(literal(text) is None for text in patterns) * len(keys)
+    if tries > limits.RULE_TRIES:
+        raise LimitError(
+            f"The rules try {tries:,} pairs of a pattern and a tensor; the limit is "
+            f"{limits.RULE_TRIES:,}. Fold repeated layers into one row each."
+        )
 
 
 def _leaf(

@@ -9,7 +9,7 @@ import numpy as np
 from porting.errors import ArgumentError
 from porting.layouts import Rule
 from porting.mapping.result import MappedLeaf, Mapping
-from porting.mapping.rules import rows_of
+from porting.mapping.rows import rows_of
 
 _HEAD = '''"""The port of a checkpoint into Flax ({kind}). Written by PortLens."""
 
