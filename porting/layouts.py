@@ -238,9 +238,9 @@ class Rule:
         [[0, 2, 4], [1, 3, 5]]
         """
         shape = self.shape(array.shape)
-        return self._aligned(array).reshape(shape)
+        return self.aligned(array).reshape(shape)
 
-    def _aligned(self, array: Any) -> Any:
+    def aligned(self, array: Any) -> Any:
         """`array` split, selected, reversed and moved: all but the last merge. A view."""
         left, right = self.sides
         sizes = self.axis_sizes(array.shape)
@@ -281,7 +281,7 @@ class Rule:
                 f"The rule '{self}' makes a leaf of shape {expected} from {into.shape}; "
                 f"this leaf has {tuple(leaf.shape)}."
             )
-        place = self._aligned(into)
+        place = self.aligned(into)
         place[...] = np.asarray(leaf).reshape(place.shape)
 
     def inverse(self) -> Rule:

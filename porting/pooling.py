@@ -61,3 +61,26 @@ def pool(matrix: np.ndarray, rows: int = 128, columns: int = 128) -> Pooled:
     return Pooled(
         values, step, (height, width), np.sqrt(row_squares), np.sqrt(column_squares / widths)
     )
+
+
+def tops(matrix: np.ndarray, pooled: Pooled) -> np.ndarray:
+    """Where each number of `pool` stands in its matrix.
+
+    Returns:
+        Flat positions, of the shape of `pooled.values`; -1 for NaN.
+
+    >>> matrix = np.array([[1.0, -5.0], [2.0, 3.0]])
+    >>> tops(matrix, pool(matrix, 1, 1)).tolist()
+    [[1]]
+    """
+    (height, width), (tall, wide) = pooled.shape, pooled.block
+    found = np.full(pooled.values.shape, -1, np.int64)
+    for i, top in enumerate(range(0, height, tall)):
+        with np.errstate(over="ignore"):
+            block = np.asarray(matrix[top : top + tall], np.float32)
+        hit = block == np.repeat(pooled.values[i], wide)[:width]
+        columns = np.flatnonzero(hit.any(axis=0))
+        cells, first = np.unique(columns // wide, return_index=True)
+        rows = hit[:, columns[first]].argmax(axis=0)
+        found[i, cells] = (top + rows) * width + columns[first]
+    return found

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from porting.pooling import pool
+from porting.pooling import pool, tops
 
 
 def plainly(matrix: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -25,6 +25,23 @@ def test_each_cell_is_the_largest_of_its_block(shape, cells):
     assert found.values.shape[0] <= cells[0]
     assert found.values.shape[1] <= cells[1]
     assert found.shape == shape
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (101, 67), (129, 1), (1, 257), (1, 1)])
+@pytest.mark.parametrize("cells", [(1, 1), (3, 5), (128, 128)])
+def test_the_largest_is_where_it_is_said_to_be(shape, cells):
+    matrix = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    found = pool(matrix, *cells)
+    places = tops(matrix, found)
+    np.testing.assert_array_equal(matrix.reshape(-1)[places], found.values)
+    rows, columns = np.divmod(places, shape[1])
+    np.testing.assert_array_equal(rows // found.block[0], np.indices(places.shape)[0])
+    np.testing.assert_array_equal(columns // found.block[1], np.indices(places.shape)[1])
+
+
+def test_a_block_with_nan_has_no_largest():
+    matrix = np.array([[np.nan, 1.0], [2.0, 3.0]])
+    assert tops(matrix, pool(matrix, 1, 1)).tolist() == [[-1]]
 
 
 def test_norms_change_places_with_the_axes():

@@ -4,6 +4,7 @@
 
 import { KINDS } from "./blocks.js";
 import { button, copyText, el, indexOf, number } from "./page.js";
+import { placeAt } from "./walk.js";
 
 class Lens {
   constructor(root, trigger) {
@@ -151,15 +152,30 @@ class Lens {
     const [row, column] = cell;
     panel.mark(row, column, "here");
     const i = row * panel.data.columns + column;
-    const place = panel.places ? panel.places[i] : -1;
+    const place = panel.placeOf(row, column);
     const peers = panel.data.group === "output"
       ? all.filter((p) => p !== panel && p.data.group === "output" && p.data.rows === panel.data.rows)
       : [];
     peers.forEach((p) => p.mark(row, column, "same"));
-    const linked = place < 0 ? [] : all.filter((p) => p !== panel).map((p) => [p, p.cellsAt(place)]).filter(([, c]) => c);
-    linked.forEach(([p, c]) => p.mark(...c, "same"));
+    const linked = this.link(panel, place, all);
     this.feed(panel, cell, all);
     this.say(this.story(panel, cell, place, linked, peers, i));
+  }
+
+  /* The panels that hold the number of a place, their cell of it marked. */
+  link(panel, place, all) {
+    const linked = place < 0 ? [] : all.filter((p) => p !== panel && p.indexAt(place));
+    linked.forEach((p) => p.mark(...p.cellsAt(place), "same"));
+    return linked;
+  }
+
+  /* One number of a part that is seen closer: its cell in the other panels. */
+  follow(panel, at, value) {
+    if (this.pinned) return;
+    const all = this.allPanels();
+    all.forEach((p) => p.clear());
+    const place = placeAt(panel.data.walk, at[0] * panel.data.shape[1] + at[1]);
+    this.say(this.journey(panel, at, this.link(panel, place, all), place, value));
   }
 
   feed(panel, [row, column], all) {
@@ -176,19 +192,29 @@ class Lens {
   }
 
   story(panel, [row, column], place, linked, peers, i) {
-    const name = (p, [r, c]) => p.group.strip ? "" : `${p.data.symbol}[${indexOf(p.data, r, c).join(", ")}]`;
+    const value = number(panel.values[i]);
+    if (place >= 0 && panel.data.group !== "output") {
+      const at = panel.data.pooled ? panel.indexAt(place) : [row, column];
+      return this.journey(panel, at, linked, place, panel.values[i]);
+    }
     if (panel.data.pooled) {
       const [h, w] = panel.data.block;
-      return `${panel.data.symbol}[${row * h}:${Math.min((row + 1) * h, panel.data.shape[0])}, ${column * w}:${Math.min((column + 1) * w, panel.data.shape[1])}]: largest ${number(panel.values[i])}`;
+      return `${panel.data.symbol}[${row * h}:${Math.min((row + 1) * h, panel.data.shape[0])}, ${column * w}:${Math.min((column + 1) * w, panel.data.shape[1])}]: largest ${value}`;
     }
-    if (panel.data.group === "output") {
-      return [panel, ...peers].map((p) => `${name(p, [row, column])} = ${number(p.values[i])}`).join("  ·  ");
-    }
-    if (place < 0) return `${name(panel, [row, column])} = ${number(panel.values[i])}`;
-    const places = [[panel, [row, column]], ...linked];
-    const file = places.filter(([p]) => p.data.group === "file" && !p.group.strip).map(([p, c]) => name(p, c));
-    const leaf = places.filter(([p]) => p.data.group === "leaf").map(([p, c]) => name(p, c));
-    return `${[...file, `flat[${place}]`].join(" = ")}${leaf.length ? " → " : ""}${[...leaf].reverse().join(" and ")} = ${number(panel.values[i])}`;
+    if (panel.data.group !== "output") return `${this.element(panel, [row, column])} = ${value}`;
+    return [panel, ...peers].map((p) => `${this.element(p, [row, column])} = ${number(p.values[i])}`).join("  ·  ");
+  }
+
+  element(panel, at) {
+    return panel.group.strip ? "" : `${panel.data.symbol}[${indexOf(panel.data, ...at).join(", ")}]`;
+  }
+
+  /* One number through the file and every leaf that holds it. */
+  journey(panel, at, linked, place, value) {
+    const names = (group) => [panel, ...linked].filter((p) => p.data.group === group && !p.group.strip)
+      .map((p) => this.element(p, p === panel ? at : p.indexAt(place)));
+    const leaf = names("leaf").reverse();
+    return `${[...names("file"), `flat[${place}]`].join(" = ")}${leaf.length ? " → " : ""}${leaf.join(" and ")} = ${number(value)}`;
   }
 
   say(text) {

@@ -1,6 +1,7 @@
 /* One matrix: Plotly draws it, an overlay marks its cells, the pointer and the arrow keys move. */
 
 import { decode, el, number, token } from "./page.js";
+import { placeAt, positionAt } from "./walk.js";
 
 export const MARGIN = { l: 42, r: 6, t: 4, b: 36 };
 export const NORMS = 18;
@@ -32,6 +33,7 @@ export class Panel {
     this.tile = null;
     this.values = decode(data.values, Float32Array);
     this.places = data.places ? decode(data.places, Int32Array) : null;
+    this.tops = data.tops ? decode(data.tops, Int32Array) : null;  // where each pooled number stands
     this.where = null;
     this.caption.textContent = data.title;
     this.note.textContent = data.pooled;
@@ -40,14 +42,31 @@ export class Panel {
       `${data.title}, ${data.axes.join(", ")}. Arrow keys move over the cells.`);
   }
 
-  cellsAt(place) {
-    if (!this.places) return null;
-    if (!this.where) {
-      this.where = new Map();
-      this.places.forEach((p, i) => this.where.set(p, i));
+  /* The flat place in the file of the number that a cell shows, -1 where it is not known. */
+  placeOf(row, column) {
+    const i = row * this.data.columns + column;
+    if (this.places) return this.places[i];
+    return this.data.walk && this.tops && this.tops[i] >= 0 ? placeAt(this.data.walk, this.tops[i]) : -1;
+  }
+
+  /* Where the number of a place stands in the matrix: [row, column], or null. */
+  indexAt(place) {
+    const [, width] = this.data.shape;
+    let i;
+    if (this.data.walk) i = positionAt(this.data.walk, place);
+    else if (this.places) {
+      if (!this.where) {
+        this.where = new Map();
+        this.places.forEach((p, at) => this.where.set(p, at));
+      }
+      i = this.where.get(place);
     }
-    const i = this.where.get(place);
-    return i === undefined ? null : [Math.floor(i / this.data.columns), i % this.data.columns];
+    return i === undefined || i < 0 ? null : [Math.floor(i / width), i % width];
+  }
+
+  cellsAt(place) {
+    const at = this.indexAt(place);
+    return at && at.map((v, axis) => Math.floor(v / this.unit[axis]));
   }
 
   draw(cell) {
@@ -176,7 +195,8 @@ export class Panel {
     const value = tile.flat[row * tile.columns + column];
     const at = [tile.extent[0] + row * tile.block[0], tile.extent[2] + column * tile.block[1]];
     const one = tile.block[0] * tile.block[1] === 1;
-    this.group.lens.say(one
+    if (one && this.data.walk) this.group.lens.follow(this, at, value);
+    else this.group.lens.say(one
       ? `${this.data.symbol}[${at.join(", ")}] = ${number(value)}`
       : `${this.data.symbol}[${at[0]}:${at[0] + tile.block[0]}, ${at[1]}:${at[1] + tile.block[1]}]: largest ${number(value)}`);
     return null;
@@ -213,7 +233,7 @@ export class Panel {
     this.plot.addEventListener("keydown", (e) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[e.key];
       if (e.key === "Escape") lens.unpin();
-      if (!step || this.data.pooled) return;
+      if (!step || this.tile) return;
       e.preventDefault();
       const [r, c] = lens.at && lens.at.panel === this ? lens.at.cell : [0, 0];
       const moved = lens.at && lens.at.panel === this ? [r + step[0], c + step[1]] : [0, 0];

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from porting.figures import scales
 from porting.figures.chips import axis_names
-from porting.figures.matrix import EXACT_CELLS, MatrixInfo, array_info
+from porting.figures.matrix import MatrixInfo, array_info
+from porting.layouts import Rule, identity
 from porting.leaves import Leaf
+from porting.walk import Origin
 
 
 def leaf_infos(
     leaf: Leaf,
     source: Mapping[str, Any],
     given: np.ndarray | None = None,
-    given_places: np.ndarray | None = None,
+    given_places: np.ndarray | Rule | None = None,
     start: int = 0,
 ) -> list[MatrixInfo]:
     """The joined source of a leaf, the leaf by its rule, and a given leaf between them.
@@ -26,7 +29,8 @@ def leaf_infos(
         leaf: where it comes from and by which rule.
         source: key -> array.
         given: what the person's port holds in this leaf, if it is known.
-        given_places: flat positions of its numbers in the source, if they are known.
+        given_places: flat positions of its numbers in the source, or the rule that made it,
+            if they are known.
         start: what the positions of the source begin with.
 
     >>> from porting.layouts import Rule
@@ -37,14 +41,14 @@ def leaf_infos(
     joined = leaf.joined([drawable(source[key]) for key in leaf.sources])
     needed = leaf.rule.apply(joined)
     left, right = axis_names(leaf.rule)
-    small = joined.size <= EXACT_CELLS
-    places = start + np.arange(joined.size).reshape(joined.shape) if small else None
-    moved = None if places is None else leaf.rule.apply(places)
     limit = scales.symmetric_limit(joined, needed, given)
     title = f"Source: {', '.join(leaf.sources)}"
-    infos = [array_info("source", title, "source", joined, left, places, limit=limit, group="file")]
+    origin = Origin(identity(joined.ndim), joined.shape, start)
+    infos = [array_info("source", title, "source", joined, left, origin, limit=limit, group="file")]
     if given is not None:
         names = right if given.shape == needed.shape else None
+        if isinstance(given_places, Rule):
+            given_places = replace(origin, rule=given_places)
         infos.append(
             array_info(
                 "ported",
@@ -57,7 +61,15 @@ def leaf_infos(
             )
         )
     infos.append(
-        array_info("needed", f"Needed: {leaf.path}", "needed", needed, right, moved, limit=limit)
+        array_info(
+            "needed",
+            f"Needed: {leaf.path}",
+            "needed",
+            needed,
+            right,
+            replace(origin, rule=leaf.rule),
+            limit=limit,
+        )
     )
     return infos
 

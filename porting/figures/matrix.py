@@ -7,7 +7,8 @@ position of its number in the source file: cells of one position light up togeth
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ import plotly.graph_objects as go
 
 from porting.figures import scales
 from porting.figures.grid import Grid, grid_of
-from porting.pooling import pool
+from porting.pooling import pool, tops
+from porting.walk import Origin, Walk
 
 EXACT_CELLS = 16_384  #: up to so many cells, every number is sent
 TEXT_COLUMNS = 40  #: more columns than this leave no room for numbers
@@ -33,7 +35,8 @@ class MatrixInfo:
         symbol: how the line under the pointer names it: `weight`.
         values: 2-D; what the cells print.
         rows, columns: the names of the axes.
-        places: flat source positions of the cells, or `None` where nothing is linked.
+        places: flat source positions of the cells, the walk over them where they are many,
+            or `None` where nothing is linked.
         output_axis: which axis counts the layer's outputs ("row", "column" or "").
         colour: what is coloured if not `values` (`scales.excess` of a ratio, say).
         scale: "value" or "excess".
@@ -49,7 +52,7 @@ class MatrixInfo:
     values: np.ndarray
     rows: str
     columns: str
-    places: np.ndarray | None = None
+    places: np.ndarray | Walk | None = None
     output_axis: Literal["row", "column", ""] = ""
     colour: np.ndarray | None = None
     scale: Literal["value", "excess", "signed"] = "value"
@@ -65,23 +68,31 @@ def array_info(
     symbol: str,
     array: np.ndarray,
     names: tuple[str, ...] | None = None,
-    places: np.ndarray | None = None,
+    places: np.ndarray | Origin | None = None,
     **more: Any,
 ) -> MatrixInfo:
     """An array of any rank as a matrix, with its axes named.
 
     Args:
         names: of the axes; counted where they are not as many as the array has.
-        places: flat source positions, of the array's shape.
+        places: flat source positions, of the array's shape, or what the array was made of.
         more: the other attributes of `MatrixInfo`.
 
     >>> array_info("w", "weight", "weight", np.zeros((2, 3, 5, 7)), tuple("oihw")).values.shape
     (10, 21)
     """
     grid = grid_of(array, names)
-    placed = None if places is None else grid.matrix(places)
     named = grid.row_name or "", grid.column_name
+    placed = _placed(grid, places)
     return MatrixInfo(key, title, symbol, grid.matrix(array), *named, placed, grid=grid, **more)
+
+
+def _placed(grid: Grid, places: np.ndarray | Origin | None) -> np.ndarray | Walk | None:
+    if not isinstance(places, Origin):
+        return None if places is None else grid.matrix(places)
+    walk = places.walk(grid.rows + grid.columns)
+    count = math.prod(grid.shape)
+    return walk if count > EXACT_CELLS else walk.places(np.arange(count)).reshape(grid.shape)
 
 
 def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
         "rows": height,
         "columns": width,
         "values": encode(values.astype(np.float32)),
-        "places": None if info.places is None else encode(info.places.astype(np.int32)),
+        "places": None if info.places is None else encode(info.places.astype(np.int32)),  # type: ignore[union-attr]
         "pooled": "",
     }
 
@@ -149,12 +160,15 @@ def _empty_heatmap(scale: str, limit: float) -> dict[str, Any]:
 def _pooled(info: MatrixInfo) -> dict[str, Any]:
     colour = info.values if info.colour is None else info.colour
     small = pool(colour, POOLED_SIDE, POOLED_SIDE)
+    linked = isinstance(info.places, Walk)
     return {
         "figure": {"data": [_heatmap(info, small.values, None) | {"xgap": 0, "ygap": 0}]},
         "rows": len(small.values),
         "columns": small.values.shape[1],
         "values": encode(small.values),
         "places": None,
+        "walk": asdict(info.places) if linked else None,  # type: ignore[call-overload]
+        "tops": encode(tops(colour, small).astype(np.int32)) if linked else None,
         "block": list(small.block),
         "norms": [_unit(small.row_norms), _unit(small.column_norms)],
         "pooled": f"Each cell is the largest of {small.block[0]} × {small.block[1]}.",

@@ -309,7 +309,7 @@ def pictures(verdict: LeafVerdict, patient: Patient) -> list[MatrixInfo]:
     given = patient.ported.get(verdict.path)
     places = None
     if given is not None:
-        joined = row.join.forward([drawable(patient.source[k]) for k in row.sources])
+        joined = row.joined([drawable(patient.source[k]) for k in row.sources])
         places = origin_of(joined, drawable(given), verdict.rule)
     return leaf_infos(row, patient.source, given, places)
 
