@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as AnyMapping
 
 from porting.errors import ArgumentError
@@ -47,6 +48,48 @@ def answered(mapping: Mapping, answers: AnyMapping[str, int]) -> Mapping:
     return mapping
 
 
+def alike(asked: AnyMapping[str, tuple[Leaf, ...]], path: str) -> list[str]:
+    """The other paths that ask the question of `path`, for another layer.
+
+    Their names differ from its in numbers only, and so do their readings, by the same numbers:
+    the answer to one is the answer to all.
+
+    >>> from porting.layouts import Rule
+    >>> rules = Rule("o i -> i o"), Rule("o i -> o i")
+    >>> asked = {f"l_{i}/k": tuple(Leaf(f"l_{i}/k", (f"l.{i}.w",), r) for r in rules) for i in (0, 1)}
+    >>> alike(asked, "l_0/k")
+    ['l_1/k']
+    """
+    mine = asked.get(path, ())
+    return [other for other in asked if other != path and _same(path, mine, other, asked[other])]
+
+
+def _same(path: str, mine: tuple[Leaf, ...], other: str, theirs: tuple[Leaf, ...]) -> bool:
+    (skeleton, numbers), (their_skeleton, their_numbers) = _parts(path), _parts(other)
+    if skeleton != their_skeleton or len(mine) != len(theirs):
+        return False
+    moved = {pair for pair in zip(numbers, their_numbers, strict=True) if pair[0] != pair[1]}
+    return all(
+        a.rule == b.rule
+        and a.join.name == b.join.name
+        and _moved(", ".join(a.sources), ", ".join(b.sources), moved)
+        for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def _moved(keys: str, their_keys: str, moved: set[tuple[str, str]]) -> bool:
+    """Whether the keys differ only in numbers, and those as the paths do."""
+    (skeleton, numbers), (their_skeleton, their_numbers) = _parts(keys), _parts(their_keys)
+    return skeleton == their_skeleton and all(
+        a == b or (a, b) in moved for a, b in zip(numbers, their_numbers, strict=True)
+    )
+
+
+def _parts(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    pieces = re.split(r"(\d+)", text)
+    return tuple(pieces[::2]), tuple(pieces[1::2])
+
+
 def reading_text(leaf: Leaf) -> str:
     """One reading in a line of a menu.
 
@@ -55,3 +98,25 @@ def reading_text(leaf: Leaf) -> str:
     'w by o i -> i o'
     """
     return str(leaf).partition(" <- ")[2]
+
+
+#: what a pattern means, for a person who has to choose between two; the first that fits
+_MEANINGS = (
+    (r".*\(c (d )?(h )?[wl]\).* -> \((d )?(h )?[wl] c\) \w+$",
+     "The model flattens channels first, as PyTorch's Flatten does; Flax flattens them last."),
+    (r"o i -> i o$", "Transposed only: (out, in) becomes (in, out)."),
+    (r".* -> i h d$", "Transposed, the outputs split into heads."),
+)  # fmt: skip
+
+
+def gloss(leaf: Leaf) -> str:
+    """What a reading means, in a sentence; "" where its pattern says it all.
+
+    >>> from porting.layouts import Rule
+    >>> gloss(Leaf("k", ("w",), Rule("o i -> i o")))
+    'Transposed only: (out, in) becomes (in, out).'
+    """
+    if leaf.rule.is_identity:
+        return "As it stands, nothing moved."
+    pattern = leaf.rule.pattern
+    return next((text for known, text in _MEANINGS if re.match(known, pattern)), "")

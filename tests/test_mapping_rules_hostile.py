@@ -51,7 +51,7 @@ def test_a_hostile_row_is_told(rules, words):
 
 
 def test_sizes_are_bounded_before_any_work():
-    with pytest.raises(LimitError, match="characters long"):
+    with pytest.raises(LimitError, match="characters, which is the limit"):
         parse_rules("#" * (limits.RULES_CHARACTERS + 1) + "\n")
     many = "".join(row(rf"layer\.(\d+)\.{i}.*") for i in range(limits.RULE_TRIES // 300 + 1))
     with pytest.raises(LimitError, match="pairs of a pattern and a tensor"):

@@ -1,10 +1,8 @@
-/* The other blocks of a column: chart, facts, table, code, note. */
+/* The other blocks of a column: chart, facts, code, findings, grid, choices, note, rule. */
 
 import { button, copyText, el, token } from "./page.js";
 import { Matrices } from "./matrices.js";
-
-const SEARCHABLE = 14;
-const MOST_ROWS = 400;
+import { Table } from "./table.js";
 
 class Chart {
   constructor() {
@@ -34,82 +32,7 @@ class Facts {
     this.note.textContent = block.note || "";
     this.title.textContent = block.title;
     this.list.classList.toggle("pl-prose", Boolean(block.prose));
-    this.list.replaceChildren(...block.rows.flatMap(([name, value]) => [el("dt", "", name), el("dd", block.prose ? "" : "pl-mono", value)]));
-  }
-  draw() {}
-  dispose() { this.node.remove(); }
-}
-
-class Table {
-  constructor(lens) {
-    this.lens = lens;
-    this.node = el("section", "pl-block");
-    this.head = el("header", "pl-block-head");
-    this.title = el("h3");
-    this.only = el("label", "pl-only");
-    this.check = el("input");
-    this.check.type = "checkbox";
-    this.check.addEventListener("change", () => this.fill());
-    this.only.append(this.check, el("span", "", "Only what is not right"));
-    this.search = el("input", "pl-search");
-    this.search.type = "search";
-    this.search.placeholder = "Filter";
-    this.search.setAttribute("aria-label", "Filter the rows");
-    this.search.addEventListener("input", () => this.fill());
-    this.head.append(this.title, this.only, this.search);
-    this.scroll = el("div", "pl-scroll");
-    this.table = el("table", "pl-table");
-    this.note = el("p", "pl-note");
-    this.scroll.append(this.table);
-    this.node.append(this.head, this.scroll, this.note);
-  }
-  update(block) {
-    this.block = block;
-    this.title.textContent = block.title;
-    this.scroll.classList.toggle("pl-short", Boolean(block.short));
-    this.only.hidden = !block.rows.some((r) => r.status && r.status !== "ok");
-    if (this.only.hidden) this.check.checked = false;
-    this.search.hidden = block.rows.length < SEARCHABLE;
-    if (this.search.hidden) this.search.value = "";
-    this.fill();
-  }
-  /* The rows that the box and the search leave, at most so many as a page carries well. */
-  rows() {
-    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (r) => r.cells.map((c) => (typeof c === "string" ? c : `${c.text} ${c.below || ""}`)).join(" ").toLowerCase();
-    return this.block.rows.filter((r) => (!this.check.checked || (r.status && r.status !== "ok"))
-      && words.every((w) => text(r).includes(w)));
-  }
-  fill() {
-    const { columns, selected, event, mono } = this.block;
-    const kept = this.rows();
-    const head = el("tr");
-    head.append(...columns.map((c) => el("th", "", c)));
-    const body = kept.slice(0, MOST_ROWS).map((r) => {
-      const line = el("tr", r.key === "total" ? "pl-total" : selected && r.key === selected ? "pl-selected" : "");
-      r.cells.forEach((content) => {
-        const { text, status, below } = typeof content === "string" ? { text: content } : content;
-        const cell = el("td", status || !mono ? "" : "pl-mono");
-        cell.append(el("span", status ? `pl-status pl-status-${status}` : "", text));
-        if (below) cell.append(el("span", "pl-below", below));
-        line.append(cell);
-      });
-      if (event && r.key && r.key !== "total") {
-        line.tabIndex = 0;
-        line.dataset.key = r.key;
-        line.setAttribute("aria-selected", String(r.key === selected));
-        const choose = () => this.lens.trigger(event, { table: this.block.id, key: r.key });
-        line.addEventListener("click", choose);
-        line.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(); } });
-      }
-      return line;
-    });
-    const thead = el("thead"), tbody = el("tbody");
-    thead.append(head);
-    tbody.append(...body);
-    this.table.replaceChildren(thead, tbody);
-    const more = kept.length - MOST_ROWS;
-    this.note.textContent = [more > 0 && `${more.toLocaleString("en")} more rows: filter to see them.`, this.block.note].filter(Boolean).join(" ");
+    this.list.replaceChildren(...block.rows.flatMap(([name, value, kind]) => [el("dt", "", name), el("dd", block.prose && kind !== "code" ? "" : "pl-mono", value)]));
   }
   draw() {}
   dispose() { this.node.remove(); }
@@ -231,26 +154,36 @@ class Grid {
 const SIGNS = { caught: "✓", missed: "✕", equivalent: "=", passed: "✓", false_alarm: "!", "n/a": "·" };
 const WORDS = { caught: "seen", missed: "missed", equivalent: "equivalent", passed: "passes", false_alarm: "false alarm", "n/a": "not applicable" };
 
-/* A question to the person: one answer of a few. */
+/* A question to the person: one answer of a few, for this leaf or for all that are alike. */
 class Choices {
   constructor(lens) {
     this.lens = lens;
     this.node = el("fieldset", "pl-block pl-choices");
     this.title = el("legend");
-    this.note = el("p", "pl-note");
     this.list = el("div", "pl-options");
-    this.node.append(this.title, this.note, this.list);
+    this.more = el("label", "pl-alike");
+    this.all = el("input");
+    this.all.type = "checkbox";
+    this.words = el("span");
+    this.more.append(this.all, this.words);
+    this.node.append(this.title, this.list, this.more);
   }
   update(block) {
     this.title.textContent = block.title;
-    this.note.textContent = block.note;
-    this.list.replaceChildren(...block.options.map((text, i) => {
-      const line = el("label"), radio = el("input");
+    this.more.hidden = !block.alike;
+    if (this.more.hidden) this.all.checked = false;
+    this.words.textContent = block.alike
+      ? `Answer the same question alike in ${block.alike === 1 ? "one other layer" : `${block.alike} other layers`}`
+      : "";
+    this.list.replaceChildren(...block.options.map(({ text, below }, i) => {
+      const line = el("label"), radio = el("input"), words = el("span");
       radio.type = "radio";
       radio.name = `pl-${block.id}`;
       radio.checked = i === block.chosen;
-      radio.addEventListener("change", () => this.lens.trigger("act", { name: block.id, choice: i }));
-      line.append(radio, el("span", "pl-mono", text));
+      radio.addEventListener("change", () => this.lens.trigger("act", { name: block.id, choice: i, all: this.all.checked }));
+      words.append(el("span", "pl-mono", text));
+      if (below) words.append(el("span", "pl-below", below));
+      line.append(radio, words);
       return line;
     }));
   }

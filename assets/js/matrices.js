@@ -5,6 +5,7 @@ import { MARGIN, NORMS, NUMBERS_FROM, Panel } from "./panel.js";
 
 const GAP = 20;
 const LARGEST_CELL = { panels: 28, strip: 24 };
+const LEAST = 1.5;  // pixels of a cell
 const MOVING_CELLS = 400;
 const POOLED_NOTE = "Margins: row and column norms. Drag over a part to see it closer, double-click to go back.";
 
@@ -54,25 +55,27 @@ export class Matrices {
 
   draw(width) {
     const panels = this.block.panels.map((p) => this.panels.get(p.key));
-    const cell = this.cellSize(panels.map((p) => p.data), width);
+    const { cell, rows } = this.arranged(panels.map((p) => p.data), width);
+    this.row.classList.toggle("pl-led", rows.length > 1 && rows[0].length < rows[1].length);
     panels.forEach((p) => p.draw(cell));
   }
 
-  cellSize(data, width) {
+  /* The rows that the panels stand in, and the largest cell that fits them all: in one row, the
+   * source above what was made of it, or so many to a row as leave a cell room enough. */
+  arranged(data, width) {
     const largest = this.strip ? LARGEST_CELL.strip : LARGEST_CELL.panels;
     const side = Math.max(...data.map((p) => Math.max(p.rows, p.columns)));
     const edge = this.strip ? 12 : MARGIN.l + MARGIN.r + (data.some((p) => p.norms) ? NORMS : 0);
-    const fit = (count) => {
-      const rows = [];
-      for (let i = 0; i < data.length; i += count) rows.push(data.slice(i, i + count));
-      return Math.min(...rows.map((r) =>
-        (width - (r.length - 1) * GAP - r.length * (edge + 3)) / r.reduce((n, p) => n + p.columns, 0)));
-    };
-    const options = data.map((_, i) => fit(data.length - i));
-    const enough = Math.min(largest, this.strip ? 1 : Math.max(2, Math.min(NUMBERS_FROM, 180 / side)));
-    let cell = options.find((c) => c >= enough) || Math.max(...options);
-    cell = Math.min(cell, largest, this.strip ? largest : Math.max(420 / side, 2));
-    return cell > 5 ? Math.floor(cell) : cell;
+    const chunks = (count) => Array.from({ length: Math.ceil(data.length / count) }, (_, i) => data.slice(i * count, (i + 1) * count));
+    const tries = data.map((_, i) => chunks(data.length - i));
+    if (data.length > 2 && data[0].group === "file") tries.splice(1, 0, [data.slice(0, 1), data.slice(1)]);
+    const fits = tries.map((rows) => ({ rows, cell: Math.min(...rows.map((r) =>
+      (width - (r.length - 1) * GAP - r.length * (edge + 3)) / r.reduce((n, p) => n + p.columns, 0))) }));
+    const enough = Math.min(largest, this.strip ? 1 : Math.max(LEAST, Math.min(NUMBERS_FROM, 180 / side)));
+    const widest = fits.reduce((a, b) => (b.cell > a.cell ? b : a));
+    const { rows, cell: fit } = fits.find((f) => f.cell >= enough) || widest;
+    const cell = Math.min(fit, largest, this.strip ? largest : Math.max(420 / side, LEAST));
+    return { rows, cell: cell > 5 ? Math.floor(cell) : cell };
   }
 
   play(from, to) {

@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 
 BINS = 48
 SAMPLE = 2**20  #: a larger tensor is read in even steps
+SKETCHED = 512  #: numbers that stand for a tensor in a row of a table
+SKETCH_BINS = 24
 
 
 class Spread(NamedTuple):
@@ -56,3 +58,20 @@ def histogram(found: Spread) -> go.Figure:
         yaxis={"title": {"text": "numbers"}, "nticks": 4},
     )
     return figure
+
+
+def sketch(array: np.ndarray) -> list[int]:
+    """A histogram for one row of a table: the height of each bin, the highest 100.
+
+    Read from 512 numbers at even steps, so that a file of hundreds of tensors costs nothing.
+
+    >>> sketch(np.arange(48.0)) == [100] * 24, sketch(np.zeros(3)), sketch(np.zeros(0))
+    (True, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [])
+    """
+    if not array.size:
+        return []
+    steps = np.linspace(0, array.size - 1, min(array.size, SKETCHED)).astype(np.int64)
+    sample = np.asarray(array[np.unravel_index(steps, array.shape)])
+    values = (np.abs(sample) if sample.dtype.kind == "c" else sample).astype(np.float64)
+    counts, _ = np.histogram(values[np.isfinite(values)], SKETCH_BINS)
+    return [round(100 * int(n) / max(int(counts.max()), 1)) for n in counts]

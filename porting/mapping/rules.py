@@ -74,13 +74,14 @@ def parse_rules(
 def _load(rules: str | Path) -> dict[str, Any]:
     if isinstance(rules, Path) or ("\n" not in rules and rules.endswith((".toml", ".json"))):
         try:
-            rules = Path(rules).read_text(encoding="utf-8")
+            with open(rules, encoding="utf-8") as file:
+                rules = file.read(limits.RULES_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise RuleError(f"The rules file cannot be read: {error}.") from None
     if len(rules) > limits.RULES_CHARACTERS:
         raise LimitError(
-            f"The rules are {len(rules):,} characters long; the limit is "
-            f"{limits.RULES_CHARACTERS:,}. Fold repeated layers into one row each."
+            f"The rules have more than {limits.RULES_CHARACTERS:,} characters, which is the "
+            "limit. Fold repeated layers into one row each."
         )
     try:
         table = json.loads(rules) if rules.lstrip().startswith("{") else tomllib.loads(rules)

@@ -13,12 +13,13 @@ from porting import limits
 from porting.checkpoint import save_params
 from porting.errors import ArgumentError, PortingError
 from porting.examples import EXAMPLES
-from porting.figures.matrix import tile
 from porting.mapping import port_checkpoint
 from porting.models import MODELS
+from porting.questions import alike
 from porting.ui import frame, lens
 from porting.ui.address import from_query
-from porting.ui.checkpoint_view import (
+from porting.ui.checkpoint_view import pictures, view
+from porting.ui.checkpoint_work import (
     HUB,
     NOTHING,
     SOURCES,
@@ -26,8 +27,6 @@ from porting.ui.checkpoint_view import (
     UPLOAD,
     CheckpointView,
     Given,
-    pictures,
-    view,
     work,
 )
 from porting.ui.messages import as_toast, in_lens
@@ -42,17 +41,20 @@ def read(
     source: str,
     target: str,
     pick: str | None,
+    tensor: str | None,
     files: Any,
     hub: str | None,
     params: str | None,
+    rules: str | None,
     answers: dict[str, int] | None,
 ) -> tuple[CheckpointView, Given]:
     """What the form holds, checked."""
     if source not in SOURCES or target not in TARGETS:
         raise ArgumentError("Choose a checkpoint and a target from the lists.")
     listed = tuple(files) if isinstance(files, (list, tuple)) else ((files,) if files else ())
-    recipe = CheckpointView(source, target, (pick or "")[: limits.NAME_CHARACTERS])
-    return recipe, Given(listed, hub or "", params, tuple((answers or {}).items()))
+    picks = ((text or "")[: limits.NAME_CHARACTERS] for text in (pick, tensor))
+    recipe = CheckpointView(source, target, *picks)
+    return recipe, Given(listed, hub or "", params, rules, tuple((answers or {}).items()))
 
 
 @in_lens
@@ -63,32 +65,33 @@ def show(*values: Any) -> dict[str, Any]:
 
 @as_toast
 def answer(event: gr.EventData, *values: Any) -> tuple[str, dict[str, int]]:
-    """A chosen reading -> the leaf it is for, and the person's answers with this one."""
+    """A chosen reading -> the leaf it is for, and the person's answers with this one.
+
+    The answer to one question is, if the person says so, the answer to all that are alike.
+    """
     recipe, given = read(*values)
     choice = event._data.get("choice")
     with work(recipe, given) as at:
-        pick = at.picked(recipe.pick)
-        if choice not in range(len((at.asked or {}).get(pick, ()))):
+        pick = at.leaf(recipe.pick)
+        if choice not in range(len(at.asked.get(pick, ()))):
             raise ArgumentError("This reading is not among those that are offered.")
-    return pick, {**dict(given.answers), pick: choice}
+        others = alike(at.asked, pick) if event._data.get("all") is True else []
+    return pick, {**dict(given.answers), **dict.fromkeys([pick, *others], choice)}
 
 
-def picked(event: gr.EventData) -> str:
-    """A row of a table -> the leaf or tensor of the picture."""
-    return str(event._data.get("key", ""))[: limits.NAME_CHARACTERS]
+def picked(event: gr.EventData) -> list[Any]:
+    """A row of a table -> the leaf, or the tensor of the file, in the picture."""
+    is_tensor = event._data.get("table") == "tensors"
+    key = lens.chosen_row(event)
+    return [gr.skip(), key] if is_tensor else [key, gr.skip()]
 
 
 @as_toast
 def zoomed(event: gr.EventData, *values: Any) -> dict[str, Any]:
     """Zoom event -> tile."""
     recipe, given = read(*values)
-    asked = event._data
     with work(recipe, given) as at:
-        infos = pictures(at, at.picked(recipe.pick))
-        info = next((info for info in infos if info.key == asked.get("key")), None)
-        if info is None:
-            raise ArgumentError("There is no such picture.")
-        return tile(info, tuple(asked["rows"]), tuple(asked["columns"]))
+        return lens.zoomed_part(pictures(at, recipe), event)
 
 
 @as_toast
@@ -142,8 +145,9 @@ def _steps(
 def restored(query: Mapping[str, str]) -> list[Any]:
     """What a link sets."""
     recipe = from_query(CheckpointView(), query, {"source": EXAMPLES, "target": (*MODELS, NOTHING)})
-    pick = query.get("pick", "")[: limits.NAME_CHARACTERS]
-    return [recipe.source, recipe.target, pick, gr.update(visible=recipe.target != NOTHING)]
+    picks = (query.get(name, "")[: limits.NAME_CHARACTERS] for name in ("pick", "tensor"))
+    mapped = gr.update(visible=recipe.target != NOTHING)
+    return [recipe.source, recipe.target, *picks, mapped, mapped]
 
 
 def fitting(source: str, target: str) -> str:
@@ -163,13 +167,13 @@ def source_changed(source: str, target: str) -> list[Any]:
 
 def target_changed(target: str) -> list[Any]:
     """Whether parameters are asked for and can be saved, and what the change resets."""
-    shown = [gr.update(visible=target == UPLOAD), gr.update(visible=target != NOTHING)]
-    return [*shown, *_fresh()]
+    mapped = gr.update(visible=target != NOTHING)
+    return [gr.update(visible=target == UPLOAD), mapped, mapped, None, *_fresh()]
 
 
-def _fresh() -> tuple[str, dict[str, int], Any]:
-    """No leaf chosen, no answers, no files of another port."""
-    return "", {}, gr.update(value=None, visible=False)
+def _fresh() -> tuple[str, str, dict[str, int], Any]:
+    """No leaf and no tensor chosen, no answers, no files of another port."""
+    return "", "", {}, gr.update(value=None, visible=False)
 
 
 def build() -> frame.Built:
@@ -178,7 +182,16 @@ def build() -> frame.Built:
         with frame.controls():
             source, files, hub, hub_group, fetch = _source_controls()
             target, params = _target_controls()
-            pick = gr.Textbox("", label="Leaf or tensor in the picture", visible="hidden")
+            with gr.Accordion("Overrule with a rules file", open=False) as ruling:
+                rules = gr.File(
+                    label="mapping.toml, as this tab saves it, or JSON",
+                    file_types=[".toml", ".json"],
+                    height=100,
+                    elem_id="checkpoint-rules",
+                    elem_classes="pl-file",
+                )
+            pick = gr.Textbox("", label="Leaf in the picture", visible="hidden")
+            tensor = gr.Textbox("", label="Tensor in the picture", visible="hidden")
             answers = gr.State({})
             with gr.Group() as saving:
                 suffix = gr.Dropdown(list(FORMATS), value=FORMATS[0], label="Format", min_width=90)
@@ -195,27 +208,25 @@ def build() -> frame.Built:
             result = lens.Lens(elem_id="checkpoint-lens")
             closer = lens.Tile("checkpoint-lens")
 
-    inputs = [source, target, pick, files, hub, params, answers]
+    inputs = [source, target, pick, tensor, files, hub, params, rules, answers]
     heavy = {**frame.QUIET, "concurrency_id": "heavy"}
-    reset = [pick, answers, saved]
+    reset = [pick, tensor, answers, saved]
+    aimed = [params, ruling, saving, rules, *reset]
     changes = [
         source.input(
-            source_changed,
-            [source, target],
-            [files, hub_group, target, params, saving, *reset],
-            **frame.QUIET,
+            source_changed, [source, target], [files, hub_group, target, *aimed], **frame.QUIET
         ),
-        target.input(target_changed, target, [params, saving, *reset], **frame.QUIET),
-        *(c(_fresh, None, reset, **frame.QUIET) for c in (files.change, params.change)),
+        target.input(target_changed, target, aimed, **frame.QUIET),
+        *(c.change(_fresh, None, reset, **frame.QUIET) for c in (files, params, rules)),
         gr.on([fetch.click, hub.submit], _fresh, None, reset, **frame.QUIET),
-        result.row(picked, None, pick, **frame.QUIET),
+        result.row(picked, None, [pick, tensor], **frame.QUIET),
         result.act(answer, inputs, [pick, answers], **heavy),
     ]
     for change in changes:
         change.then(show, inputs, result, **heavy)
     result.zoom(zoomed, inputs, closer, **heavy)
     _wire_port(go, stop, saved, [suffix, *inputs])
-    return frame.Built([source, target, pick, saving], show, inputs, result)
+    return frame.Built([source, target, pick, tensor, ruling, saving], show, inputs, result)
 
 
 def _source_controls() -> tuple[Any, ...]:

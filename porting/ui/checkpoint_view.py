@@ -3,165 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from porting import limits
-from porting.checkpoint import open_checkpoint
-from porting.errors import ArgumentError, number_of
+from porting.errors import number_of
 from porting.examples import EXAMPLES
 from porting.figures.chips import rule_chips
-from porting.figures.histogram import histogram, spread
+from porting.figures.histogram import histogram, sketch, spread
 from porting.figures.leaf import drawable, leaf_infos
 from porting.figures.matrix import MatrixInfo, array_info
 from porting.figures.scales import symmetric_limit
-from porting.mapping import NO_PLACE, Mapping, infer_mapping
-from porting.models import MODELS
-from porting.questions import answered, reading_text, readings
+from porting.mapping import NO_PLACE, Mapping
+from porting.questions import alike, gloss, reading_text
 from porting.tree import leaves
 from porting.ui import lens
 from porting.ui.address import to_query
+from porting.ui.checkpoint_work import UPLOAD, CheckpointView, Given, Work, work
 from porting.verdict import Verdict
 
-UPLOAD, HUB, NOTHING = "upload", "hub", "none"
-SOURCES = {**{k: e.title for k, e in EXAMPLES.items()}, UPLOAD: "Upload", HUB: "Hugging Face Hub"}
-TARGETS = {
-    **{k: m.title for k, m in MODELS.items()},
-    UPLOAD: "Upload parameters",
-    NOTHING: "None: only look",
-}
-
-
-@dataclass(frozen=True)
-class CheckpointView:
-    """The recipe of the tab: what a link holds.
-
-    Attributes:
-        source: an example, "upload" or "hub".
-        target: a model, "upload" or "none".
-        pick: the target leaf, or the tensor, whose picture is open; "" for the first.
-    """
-
-    source: str = "mtcnn_rnet"
-    target: str = "rnet-linen"
-    pick: str = ""
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the form holds beside the recipe.
-
-    Attributes:
-        files: the uploaded checkpoint, or all its shards.
-        hub: the name of a repository.
-        params: the uploaded parameters of a Flax model.
-        answers: target path -> which reading the person chose.
-    """
-
-    files: tuple[str, ...] = ()
-    hub: str = ""
-    params: str | None = None
-    answers: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Work:
-    """A checkpoint on its way into a model.
-
-    Attributes:
-        checkpoint: open.
-        target: what the mapping aims at; None where the person only looks.
-        asked: the readings of every leaf that was a question.
-        mapping: with the person's answers; None without a target.
-    """
-
-    checkpoint: Any
-    target: Any = None
-    asked: dict[str, tuple[Any, ...]] | None = None
-    mapping: Mapping | None = None
-
-    def picked(self, pick: str) -> str:
-        """The leaf or tensor in the picture: the wanted one, a question, or the first."""
-        if self.mapping is None:
-            first = iter(self.checkpoint.specs)
-            return pick if pick in self.checkpoint.specs else next(first, "")
-        if pick in self.mapping.leaves:
-            return pick
-        return next(iter([*self.mapping.unsure, *(self.asked or ()), *self.mapping.leaves]), "")
-
-
-@contextmanager
-def work(recipe: CheckpointView, given: Given) -> Iterator[Work]:
-    """The checkpoint, the target and the mapping of a recipe; both files close at the end.
-
-    Raises:
-        PortingError: a file is missing or refused, or an answer fits no question.
-    """
-    with _source(recipe, given) as checkpoint:
-        if recipe.target == NOTHING:
-            yield Work(checkpoint)
-        elif recipe.target in MODELS:
-            yield _mapped(checkpoint, MODELS[recipe.target].target(), given)
-        else:
-            with _params(given) as target:
-                yield _mapped(checkpoint, target, given)
-
-
-def _mapped(checkpoint: Any, target: Any, given: Given) -> Work:
-    found = infer_mapping(checkpoint, target)
-    return Work(checkpoint, target, readings(found), answered(found, dict(given.answers)))
-
-
-def _source(recipe: CheckpointView, given: Given) -> Any:
-    if recipe.source in EXAMPLES:
-        return open_checkpoint(EXAMPLES[recipe.source].path)
-    if recipe.source == HUB:
-        name = given.hub.strip().removeprefix("hf://")
-        if not name:
-            raise ArgumentError(
-                "There is no name yet. Write the name of a repository, as in owner/name."
-            )
-        return open_checkpoint(f"hf://{name}", max_bytes=limits.FILE_BYTES)
-    if not given.files:
-        raise ArgumentError(
-            "There is no checkpoint yet. Upload a file, or all shards with their index."
-        )
-    files = given.files if len(given.files) > 1 else given.files[0]
-    return open_checkpoint(files, max_bytes=limits.FILE_BYTES)
-
-
-def _params(given: Given) -> Any:
-    if not given.params:
-        raise ArgumentError(
-            "There are no parameters yet. Upload the parameters of your Flax model."
-        )
-    return open_checkpoint(given.params, max_bytes=limits.FILE_BYTES)
+HISTOGRAMS = 2_000  #: as many tensors of one file get a small histogram in the tree
+UNPACKED = 2**24  #: and so many bytes, where the format has to be unpacked to be read
 
 
 def view(recipe: CheckpointView, given: Given) -> dict[str, Any]:
     """The whole column for one recipe."""
     with work(recipe, given) as at:
-        pick = at.picked(recipe.pick)
+        leaf, tensor = at.leaf(recipe.pick), at.tensor(recipe.tensor)
         title, verdict = _read_verdict(at) if at.mapping is None else _mapping_verdict(at.mapping)
-        blocks = _tensor_blocks(at, pick) if at.mapping is None else _blocks(at, given, pick)
+        blocks = [*_mapping_blocks(at, given, leaf), *_file_blocks(at, tensor)]
+        if at.mapping is not None:
+            rules = at.mapping.to_rules()
+            blocks.append(lens.code("rules", "The mapping as a file", [("TOML", rules)]))
         column = lens.column(verdict, blocks, _link(recipe))
     column["verdict"]["title"] = title
     return column
 
 
-def pictures(at: Work, pick: str) -> list[MatrixInfo]:
-    """The matrices of the leaf or tensor in the picture."""
-    if at.mapping is None:
-        if pick not in at.checkpoint.specs:
-            return []
-        array = drawable(at.checkpoint[pick])
-        return [array_info("tensor", pick, "tensor", array, limit=symmetric_limit(array))]
-    leaf = at.mapping.leaves.get(pick)
+def pictures(at: Work, recipe: CheckpointView) -> list[MatrixInfo]:
+    """The matrices of the leaf and of the tensor that are in the pictures."""
+    return _leaf_infos(at, at.leaf(recipe.pick)) + _tensor_infos(at, at.tensor(recipe.tensor))
+
+
+def _leaf_infos(at: Work, pick: str) -> list[MatrixInfo]:
+    leaf = at.mapping.leaves.get(pick) if at.mapping else None
     return [] if leaf is None else leaf_infos(leaf, at.checkpoint)
+
+
+def _tensor_infos(at: Work, key: str) -> list[MatrixInfo]:
+    if not key:
+        return []
+    array = drawable(at.checkpoint[key])
+    return [array_info("tensor", key, "tensor", array, limit=symmetric_limit(array))]
 
 
 def _link(recipe: CheckpointView) -> str | None:
@@ -198,47 +91,49 @@ def _mapping_verdict(mapping: Mapping) -> tuple[str, Verdict]:
     return "Every leaf has its tensor", Verdict("exact", text)
 
 
-def _tensor_blocks(at: Work, pick: str) -> list[dict[str, Any] | None]:
-    table = _tensor_table(at.checkpoint, selected=pick, share=0.55)
-    infos = pictures(at, pick)
+def _file_blocks(at: Work, tensor: str) -> list[dict[str, Any] | None]:
+    """The tree of the file, and beside it the tensor that was chosen."""
+    infos = _tensor_infos(at, tensor)
+    tree = _tensor_tree(at.checkpoint, tensor, share=0.6 if infos else 1.0)
     if not infos:
-        return [table]
+        return [tree]
     legend = ("value", "value", infos[0].limit)
-    counted = spread(drawable(at.checkpoint[pick]))
+    counted = spread(drawable(at.checkpoint[tensor]))
     note = f"{counted.odd:,} numbers are NaN or infinite." if counted.odd else ""
     bars = lens.chart("spread", "How its numbers are spread", histogram(counted), 220, note)
-    picture = lens.matrices("tensor", pick, infos, legend=legend, share=0.45)
-    return [table, picture, lens.inside("tensor", bars)]
+    picture = lens.matrices("tensor", tensor, infos, legend=legend, share=0.4)
+    return [tree, picture, lens.inside("tensor", bars)]
 
 
-def _blocks(at: Work, given: Given, pick: str) -> list[dict[str, Any] | None]:
-    return [
-        _question(at, given, pick),
-        _mapping_table(at, pick),
-        *_leaf_blocks(at, pick),
-        _tensor_table(at.checkpoint),
-        lens.code("rules", "The mapping as a file", [("TOML", at.mapping.to_rules())]),  # type: ignore[union-attr]
-    ]
+def _tensor_tree(checkpoint: Any, selected: str, share: float) -> dict[str, Any]:
+    specs = checkpoint.specs
+    mapped = checkpoint.format.startswith(("safetensors", "PyTorch"))
+    sketched = len(specs) <= HISTOGRAMS and (mapped or checkpoint.nbytes <= UNPACKED)
+    rows = []
+    for key, spec in specs.items():
+        cells = [key, str(tuple(spec.shape)), str(spec.dtype), f"{spec.nbytes:,}"]
+        cells += [lens.bars(sketch(checkpoint[key]))] if sketched else []
+        rows.append({"key": key, "cells": cells})
+    columns = ["Tensor", "Shape", "dtype", "Bytes", *(["Values"] if sketched else [])]
+    options = {"selected": selected, "event": "row", "share": share, "sums": (3,)}
+    return lens.tree("tensors", "In the file", columns, rows, **options)
+
+
+def _mapping_blocks(at: Work, given: Given, pick: str) -> list[dict[str, Any] | None]:
+    if at.mapping is None:
+        return []
+    return [_question(at, given, pick), _mapping_table(at, pick), *_leaf_blocks(at, pick)]
 
 
 def _question(at: Work, given: Given, pick: str) -> dict[str, Any] | None:
     """The readings of the leaf in the picture, if it was a question."""
-    options = (at.asked or {}).get(pick)
+    options = at.asked.get(pick)
     if not options:
         return None
     chosen = dict(given.answers).get(pick)
-    texts = [reading_text(option) for option in options]
-    return lens.choices("read", f"How is {pick} read?", texts, chosen)
-
-
-def _tensor_table(checkpoint: Any, **options: Any) -> dict[str, Any]:
-    rows = [
-        {"key": key, "cells": [key, str(tuple(spec.shape)), str(spec.dtype), f"{spec.nbytes:,}"]}
-        for key, spec in checkpoint.specs.items()
-    ]
-    columns = ("Tensor", "Shape", "dtype", "Bytes")
-    event = "row" if options else ""
-    return lens.table("tensors", "In the file", columns, rows, event=event, **options)
+    texts = [lens.pair(reading_text(option), gloss(option)) for option in options]
+    others = len(alike(at.asked, pick))
+    return lens.choices("read", f"How is {pick} read?", texts, chosen, alike=others)
 
 
 def _mapping_table(at: Work, pick: str) -> dict[str, Any]:
@@ -271,7 +166,7 @@ def _leaf_row(leaf: Any, shape: str, checkpoint: Any) -> dict[str, Any]:
 
 
 def _leaf_blocks(at: Work, pick: str) -> list[dict[str, Any] | None]:
-    infos = pictures(at, pick)
+    infos = _leaf_infos(at, pick)
     if not infos:
         return []
     leaf = at.mapping.leaves[pick]  # type: ignore[union-attr]
@@ -283,9 +178,13 @@ def _leaf_blocks(at: Work, pick: str) -> list[dict[str, Any] | None]:
         legend=legend,
         motion=("source", "needed"),
         share=0.36,
-        note=leaf.reason.rstrip(".") + ".",
+        note=_sentence(leaf.reason),
     )
     sizes = infos[0].grid.sizes if infos[0].grid else np.shape(infos[0].values)
     chips = rule_chips(leaf.rule, sizes)
     rule = lens.rule("rule", "The rule: which axis goes where", chips, ("PyTorch", "Flax"))
     return [picture, lens.inside("mapping", rule)]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

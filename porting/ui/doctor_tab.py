@@ -19,7 +19,8 @@ from porting.errors import ArgumentError, number_of
 from porting.models import MODELS
 from porting.ui import frame, lens
 from porting.ui.address import from_query
-from porting.ui.doctor_view import (
+from porting.ui.doctor_view import picked, pictures, view
+from porting.ui.doctor_work import (
     UPLOAD,
     DoctorView,
     Given,
@@ -27,10 +28,7 @@ from porting.ui.doctor_view import (
     fitting_breaks,
     listed,
     patient_of,
-    picked,
-    pictures,
     regression_test,
-    view,
 )
 from porting.ui.messages import as_toast, in_lens
 

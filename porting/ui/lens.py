@@ -156,13 +156,16 @@ def rule(
 def facts(
     key: str,
     title: str,
-    rows: Sequence[tuple[str, str]],
+    rows: Sequence[tuple[str, ...]],
     *,
     share: float = 1.0,
     note: str = "",
     prose: bool = False,
 ) -> dict[str, Any]:
-    """A small table of names and numbers, or of names and sentences; a note is a warning."""
+    """A small table of names and numbers, or of names and sentences; a note is a warning.
+
+    Among sentences, a third element "code" marks what is not one.
+    """
     listed = [list(r) for r in rows]
     return {
         "kind": "facts",
@@ -210,6 +213,25 @@ def table(
     }
 
 
+def tree(
+    key: str,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    *,
+    sums: Sequence[int] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """A table whose rows stand under the modules that their keys name, each to be folded.
+
+    Args:
+        rows: as of `table`; the first cell is the key.
+        sums: the columns that a folded module adds up.
+        options: of `table`.
+    """
+    return table(key, title, columns, rows, **options) | {"tree": True, "sums": list(sums)}
+
+
 def findings(key: str, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Findings as sentences: each has `title`, `status`, `leaves` and a `fix` to copy."""
     return {"kind": "findings", "id": key, "title": title, "rows": list(rows)} if rows else None
@@ -240,11 +262,12 @@ def grid(
 
 
 def choices(
-    key: str, title: str, options: Sequence[str], chosen: int | None, *, note: str = ""
+    key: str, title: str, options: Sequence[dict[str, str]], chosen: int | None, *, alike: int = 0
 ) -> dict[str, Any]:
-    """A question with its answers, none chosen yet where `chosen` is None.
+    """A question with its answers (`pair`), none chosen yet where `chosen` is None.
 
-    A choice fires the lens event `act` with the name `key` and its `choice`.
+    A choice fires the lens event `act` with the name `key`, its `choice`, and whether it is
+    meant for `all` of the questions that are `alike`.
     """
     return {
         "kind": "choices",
@@ -252,7 +275,7 @@ def choices(
         "title": title,
         "options": list(options),
         "chosen": chosen,
-        "note": note,
+        "alike": alike,
     }
 
 
@@ -269,6 +292,11 @@ def mark(text: str, status: str) -> dict[str, str]:
 def pair(text: str, below: str) -> dict[str, str]:
     """A cell of two lines, the second in a softer tone."""
     return {"text": text, "below": below}
+
+
+def bars(heights: Sequence[int]) -> dict[str, Any]:
+    """A cell with a small histogram: heights from 0 to 100."""
+    return {"text": "", "bars": list(heights)}
 
 
 def chart(

@@ -9,7 +9,7 @@ import gradio as gr
 _SCRIPTS = (
     "vendor/plotly-cartesian.min.js",
     "js/lens.js",
-    *(f"js/{name}.js" for name in ("blocks", "matrices", "panel", "page", "walk")),
+    *(f"js/{name}.js" for name in ("blocks", "matrices", "panel", "table", "page", "walk")),
 )
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 

@@ -1,6 +1,7 @@
 """The tab *Checkpoint*, driven in a browser as a person drives it."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,12 @@ def choose(person, label: str) -> None:
 def upload(person, *paths: Path, field: int = 0) -> None:
     with person.change():
         person.tab.locator("input[type=file]").nth(field).set_input_files(paths)
+
+
+def overrule(person, rules: Path) -> None:
+    person.page.get_by_role("button", name="Overrule with a rules file").click()
+    with person.change():
+        person.page.locator("#checkpoint-rules input[type=file]").set_input_files(rules)
 
 
 def row(person, key: str):
@@ -73,12 +80,15 @@ def test_it_opens_on_a_question(person):
     at = person()
     at.see("A question for you")
     assert "15 of 16 leaves are sure; 1 question left." in at.verdict
-    options = at.lens.locator(".pl-choices label").all_inner_texts()
+    options = at.lens.locator(".pl-options label .pl-mono").all_inner_texts()
     assert options == [
         "dense4.weight by o (c h w) -> (h w c) o; c=64, w=3",
         "dense4.weight by o i -> i o",
     ]
-    assert at.lens.locator(".pl-choices input:checked").count() == 0
+    assert at.lens.locator(".pl-options input:checked").count() == 0
+    assert not at.lens.locator(".pl-alike").is_visible()
+    glosses = at.lens.locator(".pl-options .pl-below").all_inner_texts()
+    assert glosses[1] == "Transposed only: (out, in) becomes (in, out)."
     assert at.plot("needed").is_visible()
 
 
@@ -163,6 +173,104 @@ def test_only_looking_shows_any_tensor_and_its_spread(person):
         row(at, "conv2.weight").click()
     assert "axis 0 · axis 2 = 48 × 3" in at.plot("tensor").get_attribute("aria-label")
     assert at.lens.get_by_text("How its numbers are spread").is_visible()
+
+
+def test_the_tree_of_the_file_beside_a_mapping(person):
+    at = person("source=m6aformer&target=block-linen")
+    assert at.plot("tensor").count() == 0
+    branches = at.lens.locator("tr.pl-branch").all_inner_texts()
+    assert [text.split("(")[0] for text in branches] == [
+        "▾ linear1", "▾ linear2", "▾ norm1", "▾ norm2", "▾ self_attn", "▾ out_proj",
+    ]  # fmt: skip
+    assert "264,192" in branches[0]
+    key = "self_attn.out_proj.weight"
+    assert row(at, key).locator(".pl-bars path").count() == 1
+    at.lens.locator("tr.pl-branch", has_text="self_attn").press("Enter")
+    assert row(at, key).count() == 0
+    at.lens.locator("tr.pl-branch", has_text="self_attn").click()
+    with at.change():
+        row(at, key).click()
+    assert at.plot("tensor").is_visible()
+    assert at.plot("needed").is_visible()
+    again = person(at.page.url.partition(f"{TAB}&")[2])
+    assert row(again, key).get_attribute("aria-selected") == "true"
+
+
+def test_long_stacks_start_folded(person, tmp_path):
+    arrays = {f"h.{i}.{n}": np.ones(3, "f") for i in range(12) for n in ("a.w", "b.w", "c.w")}
+    at = person("target=none")
+    choose(at, "Upload")
+    upload(at, small(tmp_path / "deep.safetensors", **arrays))
+    at.see("Read as data only")
+    line = at.lens.locator("tr.pl-branch", has_text="10(3)")
+    assert line.get_attribute("aria-expanded") == "false"
+    line.click()
+    assert row(at, "h.10.b.w").is_visible()
+    assert row(at, "h.9.b.w").count() == 0
+    at.lens.get_by_label("Filter the rows").fill("h.9 b")
+    assert row(at, "h.9.b.w").locator("td").first.inner_text() == "h.9.b.w"
+
+
+def test_a_large_leaf_is_followed_to_the_very_number(person):
+    """128 × 576 is pooled: a cell stands for its largest number, wherever the other one is."""
+    at = person()
+    at.point("source", 100, 100)
+    found = re.match(
+        r"source\[(\d+), (\d+)\] = flat\[(\d+)\] → needed\[(\d+), (\d+)\] = (.+)", at.readout
+    )
+    o, i, flat, moved, out = map(int, found.groups()[:5])
+    source = load_file(EXAMPLES["mtcnn_rnet"].path)["dense4.weight"]
+    assert (flat, out) == (o * 576 + i, o)
+    assert moved == (i % 9) * 64 + i // 9  # c h w -> h w c
+    assert float(found[6].replace("−", "-")) == pytest.approx(float(source[o, i]), rel=1e-3)
+    assert at.marks("needed", "same") == 1
+
+
+def test_one_answer_for_all_that_are_alike(person, tmp_path):
+    draw = np.random.default_rng(0)
+    arrays, tree = {}, {}
+    for i in range(3):
+        arrays |= {f"l.{i}.{n}.weight": draw.standard_normal((4, 4)).astype("f") for n in "ab"}
+        tree[f"l_{i}"] = {f"Dense_{n}": {"kernel": np.zeros((4, 4), "f")} for n in range(2)}
+    save_file(arrays, tmp_path / "model.safetensors")
+    save_params(tmp_path / "like.npz", {"params": tree})
+    at = person("target=none")
+    choose(at, "Upload")
+    upload(at, tmp_path / "model.safetensors")
+    choose(at, "Upload parameters")
+    upload(at, tmp_path / "like.npz", field=1)
+    at.see("A question for you")
+    before = int(re.search(r"(\d+) questions left", at.verdict)[1])
+    at.lens.get_by_label("Answer the same question alike in 2 other layers").check()
+    with at.change():
+        at.lens.locator(".pl-options input").first.check()
+    after = re.search(r"(\d+) questions? left", at.verdict)
+    assert before - int(after[1] if after else 0) == 3
+
+
+def test_a_rules_file_answers_the_question(person, tmp_path):
+    at = person()
+    rules = tmp_path / "mapping.toml"
+    rules.write_text(
+        "[[leaf]]\nsource = 'dense4\\.weight'\npath = 'params/dense4/kernel'\npattern = 'o i -> i o'\n"
+    )
+    overrule(at, rules)
+    at.see("Every leaf has its tensor")
+    found = download(at, tmp_path)
+    source = load_file(EXAMPLES["mtcnn_rnet"].path)
+    with open_checkpoint(found["params.safetensors"]) as made:
+        np.testing.assert_array_equal(made["params/dense4/kernel"], source["dense4.weight"].T)
+    choose(at, "MTCNN RNet, NNX")
+    at.see("A question for you")  # another target: the rules went with the old one
+
+
+def test_rules_that_do_not_fit_are_told_in_place(person, tmp_path):
+    at = person()
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"leaf": [{"source": "(x+x+)+y", "path": "params/dense4/kernel"}]}')
+    overrule(at, rules)
+    at.see("Not possible")
+    assert "[[leaf]] row 1 names nothing" in at.verdict
 
 
 def test_an_upload_onto_uploaded_parameters(person, tmp_path):
@@ -303,7 +411,8 @@ def test_two_thousand_tensors(person, tmp_path):
     choose(at, "Upload parameters")
     upload(at, tmp_path / "like.npz", field=1)
     at.see("Every leaf has its tensor")
-    assert at.lens.get_by_text("1,600 more rows: filter to see them.").count() == 2
+    assert at.lens.get_by_text("1,600 more rows: filter to see them.").is_visible()
+    assert at.lens.get_by_text("601 more rows: filter to see them.").is_visible()  # folded layers
 
 
 def test_a_phone_shows_the_question_before_the_table(person):
