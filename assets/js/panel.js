@@ -7,6 +7,7 @@ export const MARGIN = { l: 42, r: 6, t: 4, b: 36 };
 export const NORMS = 18;
 export const NUMBERS_FROM = 26;
 const LOWEST_ROW = 16;
+const NARROWEST = 216;  // pixels of a title before it breaks
 
 export class Panel {
   constructor(group, key) {
@@ -107,6 +108,7 @@ export class Panel {
     this.cell = cell;
     this.plot.style.width = `${width}px`;
     this.plot.style.height = `${height}px`;
+    this.node.style.maxWidth = `${Math.max(width, NARROWEST)}px`;
     window.Plotly.react(this.chart, traces, {
       width, height, margin, xaxis: x, yaxis: y, showlegend: false, hovermode: false,
       shapes: this.tileLines(),

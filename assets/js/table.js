@@ -83,7 +83,7 @@ export class Table {
     const cell = el("td", status || !mono ? className : `pl-mono ${className}`);
     if (depth) cell.style.paddingLeft = `${8 + 16 * depth}px`;
     if (bars) cell.append(drawBars(bars));
-    else cell.append(broken(el("span", status ? `pl-status pl-status-${status}` : ""), text));
+    else cell.append(lined(el("span", status ? `pl-status pl-status-${status}` : ""), text, this.block.tree));
     if (below) cell.append(el("span", "pl-below", below));
     return cell;
   }
@@ -108,7 +108,7 @@ export class Table {
   /* Numbered layers of a long tree start folded, but for the one that is looked at. */
   startsOpen(node, total) {
     const holds = (n) => (n.row ? n.row.key === this.block.selected : n.children.some(holds));
-    return total <= ALL_OPEN || !/^\d+$/.test(node.name) || holds(node);
+    return total <= ALL_OPEN || !/(^|_)\d+$/.test(node.name) || holds(node);
   }
 
   branch(node, path, open, depth) {
@@ -140,9 +140,10 @@ const worst = (rows) => ["wrong", "unsure", "open"].find((status) => rows.some((
 const named = (content, text) => (typeof content === "string" ? text : { ...content, text });
 const rowsOf = (node) => (node.row ? [node.row] : node.children.flatMap(rowsOf));
 
-/* A long key may break behind a dot or a slash, and nowhere else. */
-const broken = (node, text) => {
-  text.split(/(?<=[./])/).forEach((part, i) => { if (i) node.append(el("wbr")); node.append(part); });
+/* In a tree a long key may break behind a dot or a slash, and nowhere else. */
+const lined = (node, text, breaks) => {
+  const parts = breaks ? text.split(/(?<=[./])/) : [text];
+  parts.forEach((part, i) => { if (i) node.append(el("wbr")); node.append(part); });
   return node;
 };
 
@@ -157,8 +158,9 @@ const pressed = (line, act) => {
 const treeOf = (rows) => {
   const root = { name: "", children: [], at: new Map() };
   for (const row of rows) {
-    const between = row.key.includes("/") ? "/" : ".";
-    const parts = row.key.split(between);
+    const path = row.at ?? row.key;
+    const between = path.includes("/") ? "/" : ".";
+    const parts = path.split(between);
     const name = parts.pop();
     let node = root;
     for (const part of parts) {
@@ -169,7 +171,7 @@ const treeOf = (rows) => {
       }
       node = node.at.get(part);
     }
-    node.children.push({ name: name || row.key, row });
+    node.children.push({ name, row });
   }
   const joined = (node) => {
     node.children = node.children.map((c) => (c.row ? c : joined(c)));

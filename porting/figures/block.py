@@ -48,7 +48,6 @@ def leaf_infos(result: BlockResult, row: LeafRow) -> list[MatrixInfo]:
     leaf_axes = ("in", "out") if kernel else ("", "features")
     small = source.size <= EXACT_CELLS
     own = start + np.arange(source.size).reshape(source.shape) if small else None
-    name = row.path.removeprefix("params/")
     return [
         MatrixInfo(
             "source",
@@ -62,7 +61,7 @@ def leaf_infos(result: BlockResult, row: LeafRow) -> list[MatrixInfo]:
         ),
         MatrixInfo(
             "ported",
-            f"Your leaf: {name}",
+            "Your leaf",
             "yours",
             ported,
             *leaf_axes,
@@ -71,7 +70,7 @@ def leaf_infos(result: BlockResult, row: LeafRow) -> list[MatrixInfo]:
         ),
         MatrixInfo(
             "needed",
-            f"Needed: {name}",
+            "Needed",
             "needed",
             needed,
             *leaf_axes,

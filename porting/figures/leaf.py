@@ -36,7 +36,7 @@ def leaf_infos(
     >>> from porting.layouts import Rule
     >>> rows = leaf_infos(Leaf("k", ("w",), Rule("o i -> i o")), {"w": np.zeros((5, 3))})
     >>> [(info.title, info.values.shape) for info in rows]
-    [('Source: w', (5, 3)), ('Needed: k', (3, 5))]
+    [('Source: w', (5, 3)), ('Needed', (3, 5))]
     """
     joined = leaf.joined([drawable(source[key]) for key in leaf.sources])
     needed = leaf.rule.apply(joined)
@@ -52,7 +52,7 @@ def leaf_infos(
         infos.append(
             array_info(
                 "ported",
-                f"Your leaf: {leaf.path}",
+                "Your leaf",
                 "yours",
                 drawable(given),
                 names,
@@ -63,7 +63,7 @@ def leaf_infos(
     infos.append(
         array_info(
             "needed",
-            f"Needed: {leaf.path}",
+            "Needed",
             "needed",
             needed,
             right,

@@ -142,14 +142,14 @@ def _mapping_table(at: Work, pick: str) -> dict[str, Any]:
     rows = [_leaf_row(leaf, shapes[path], at.checkpoint) for path, leaf in mapping.leaves.items()]
     for path, why in mapping.unmapped.items():
         cells = [lens.pair(path, shapes[path]), lens.pair("", why), "", lens.mark("open", "wrong")]
-        rows.append({"key": "", "cells": cells, "status": "wrong"})
+        rows.append({"key": "", "at": path, "cells": cells, "status": "wrong"})
     for key, why in mapping.unused.items():
         status = "wrong" if why == NO_PLACE else "open"
         cells = ["", lens.pair(key, why), "", lens.mark("not used", status)]
         rows.append({"key": "", "cells": cells, "status": status})
     columns = ("Flax leaf", "From", "Rule", "Status")
     title = "Which tensor goes where"
-    return lens.table("mapping", title, columns, rows, selected=pick, event="row", share=0.64)
+    return lens.tree("mapping", title, columns, rows, selected=pick, event="row", share=0.64)
 
 
 def _leaf_row(leaf: Any, shape: str, checkpoint: Any) -> dict[str, Any]:

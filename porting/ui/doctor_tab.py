@@ -155,18 +155,24 @@ def _uploads() -> tuple[Any, Any, Any]:
         label="The original checkpoint",
         file_count="multiple",
         file_types=KINDS,
-        height=110,
+        height=120,
         elem_id="doctor-checkpoint",
+        elem_classes="pl-file",
     )
     params = gr.File(
-        label="Your Flax parameters", file_types=KINDS, height=110, elem_id="doctor-params"
+        label="Your Flax parameters",
+        file_types=KINDS,
+        height=120,
+        elem_id="doctor-params",
+        elem_classes="pl-file",
     )
     traces = gr.File(
         label="Two traces, the reference first (optional)",
         file_count="multiple",
         file_types=[".safetensors"],
-        height=110,
+        height=120,
         elem_id="doctor-traces",
+        elem_classes="pl-file",
     )
     return checkpoint, params, traces
 

@@ -162,7 +162,7 @@ def _leaf_by_leaf(found: Diagnosis, pick: str, patient: Patient) -> list[dict[st
     infos = pictures(verdict, patient)
     return [
         _tree(found, pick),
-        lens.facts("leaf", pick, _facts(verdict), share=0.54, prose=True),
+        lens.facts("leaf", pick, _facts(verdict), share=0.6, prose=True),
         lens.inside("leaf", _picture(infos, 1.0)),
     ]
 
@@ -171,10 +171,10 @@ def _tree(found: Diagnosis, pick: str) -> dict[str, Any]:
     rows = []
     for path, v in found.leaves.items():
         status = TONES.get(v.status, "wrong")
-        cells = [path, lens.mark(WORDS[v.status], status), v.source or "nothing of it"]
+        cells = [path, lens.mark(WORDS[v.status], status)]
         rows.append({"key": path, "cells": cells, "status": status})
-    columns = ("Flax leaf", "Status", "Holds, of the source")
-    options = {"selected": pick, "event": "row", "share": 0.46}
+    columns = ("Flax leaf", "Status")
+    options = {"selected": pick, "event": "row", "share": 0.4}
     return lens.tree("tree", "Leaf by leaf", columns, rows, **options)
 
 

@@ -225,7 +225,8 @@ def tree(
     """A table whose rows stand under the modules that their keys name, each to be folded.
 
     Args:
-        rows: as of `table`; the first cell is the key.
+        rows: as of `table`; the first cell is the key, or, for a row that cannot be chosen, what
+            `at` says of its place.
         sums: the columns that a folded module adds up.
         options: of `table`.
     """
