@@ -12,7 +12,7 @@ _MODULES = {
     "block": ("port_linen_to_nnx", "port_transformer_block"),
     "block_modules": ("LinenEncoderBlock", "LinenMHA", "NNXEncoderBlock", "NNXMHA"),
     "block_torch": ("load_torch_encoder_layer",),
-    "checkpoint": ("Checkpoint", "SaveReport", "Spec", "open_checkpoint", "save_params"),
+    "checkpoint": ("Checkpoint", "SaveReport", "Spec", "open_checkpoint", "save_params", "to_jax"),
     "checks": ("CHECKS", "PROBES", "CheckMatrix", "check_matrix", "run_variables"),
     "dense": ("load_hf_dense",),
     "doctor": ("Diagnosis", "diagnose", "repair"),

@@ -242,6 +242,16 @@ def test_four_bit_floats_have_the_first_value_in_the_low_bits(tmp_path):
         assert checkpoint.specs["w"] == Spec((2, 2), np.dtype(ml_dtypes.float4_e2m1fn))
 
 
+def test_a_header_of_any_length_is_told_from_a_pickle(tmp_path):
+    path = tmp_path / "model.bin"
+    for length in (640, 896, 1_152, 1_408):  # their first bytes are those of a pickle
+        text = json.dumps({"a": make.row([2], 0, 8)}).encode().ljust(length)
+        path.write_bytes(make.safetensors(text, bytes(8)))
+        assert path.read_bytes()[0] == 0x80
+        with open_checkpoint(path) as checkpoint:
+            assert checkpoint.format == "safetensors"
+
+
 def test_a_tensor_that_is_not_aligned_is_copied_into_alignment(tmp_path):
     header = {"a": make.row([1], 0, 1, "U8"), "b": make.row([2], 1, 9, "F32")}
     data = b"\7" + np.array([1.5, 2.5], np.float32).tobytes()

@@ -14,7 +14,39 @@ from porting.checkpoint.contents import quoted
 from porting.checkpoint.dtypes import stray_byte
 from porting.errors import CheckpointError
 
-_HELD = 2**24  # bytes of a map that may stay in memory after they were looked at
+_HELD = 2**20  # bytes of a map that may stay in memory after they were looked at
+
+
+class Freed:
+    """Gives back the memory of a map that was looked at, once it is much.
+
+    A loop over a large file would otherwise hold all of it next to what the loop makes.
+    Views stay valid: the system reads a page again when it is touched again.
+    """
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def before(self, pages: mmap.mmap, count: int) -> None:
+        """`count` bytes of `pages` will be looked at; let go of the bytes before them."""
+        if self._seen + count > _HELD:
+            self._free(pages)
+        self._seen += count
+
+    def after(self, array: np.ndarray) -> None:
+        """`array`, perhaps a view of a map, was looked at and is not needed for now."""
+        owner: object = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        pages = owner.obj if isinstance(owner, memoryview) else None
+        self._seen += array.nbytes
+        if isinstance(pages, mmap.mmap) and self._seen > _HELD:
+            self._free(pages)
+
+    def _free(self, pages: mmap.mmap) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)
+        self._seen = 0
 
 
 class MappedFile:
@@ -34,7 +66,7 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = quoted(path.name, 120)[1:-1]
-        self._handed_out = 0
+        self._freed = Freed()
         descriptor = _open(path, self.name)
         try:
             status = os.fstat(descriptor)
@@ -59,6 +91,7 @@ class MappedFile:
 
     def read(self, start: int, stop: int) -> bytes:
         """A copy of the bytes in `start…stop`, cut at the end of the file."""
+        self._check_whole()
         return self._map[start:stop]
 
     def find_last(self, needle: bytes, start: int) -> int:
@@ -69,19 +102,16 @@ class MappedFile:
         """`count` bytes from `start` on, as a read-only view, uint8 `(count,)`."""
         if not count:
             return np.zeros(0, np.uint8)
-        self._release(count)
+        self._check_whole()
+        self._freed.before(self._map, count)
         return np.frombuffer(self._map, np.uint8, count, start)
 
-    def _release(self, count: int) -> None:
-        """Give back the memory of what was looked at before, once it is much.
-
-        A loop over a large file would otherwise hold all of it next to what the loop makes.
-        Views stay valid: the system reads a page again when it is touched again.
-        """
-        self._handed_out += count
-        if self._handed_out > _HELD and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._handed_out = count
+    def _check_whole(self) -> None:
+        """Raise if the file was cut since: a page beyond its end would end the process."""
+        if self._map.size() < self.size:
+            raise CheckpointError(
+                f"{self.name} was cut short or written anew while it was open. Open it again."
+            )
 
     def array(self, tensor: str, dtype: np.dtype, shape: tuple[int, ...], start: int) -> np.ndarray:
         """The array of `shape` and `dtype` whose C-ordered bytes begin at `start`.

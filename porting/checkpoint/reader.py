@@ -230,10 +230,10 @@ def _read_one(file: MappedFile) -> Contents:
         return _read_zip(file)
     if start.startswith(numpy_files.MAGIC):
         return numpy_files.read_npy(file)
+    if start[5:9] == b"\0\0\0{":  # before the pickles: a length of 896 begins like one
+        return read_safetensors(file)
     if start[0] == 0x80 and len(start) > 1 and 2 <= start[1] <= 5:
         return read_torch_legacy(file)
-    if start[8:9] == b"{":
-        return read_safetensors(file)
     reader = _foreign(file, start)
     if reader is None:
         raise CheckpointError(f"{file.name} is not a checkpoint that can be read. {_INSTEAD}")
