@@ -1,6 +1,6 @@
 """A pickle read as data: nothing is imported, looked up, built or called.
 
-`pickletools.genops` splits the pickle into opcodes; a closed list of them is carried out
+`opcodes` says what each opcode and its argument are; a closed list of them is carried out
 on plain dicts, lists and tuples. A GLOBAL stays a name. What a pickle asks to call goes to
 `torch_calls`, which knows a few names as descriptions of tensors and treats every other
 as an unknown object. Opcodes that no checkpoint needs (INST, OBJ, EXT, DUP, …) are refused.
@@ -10,7 +10,6 @@ The meaning of each opcode is that of CPython's `Lib/pickletools.py`.
 
 from __future__ import annotations
 
-import pickletools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from porting import limits
 from porting.checkpoint.contents import quoted
+from porting.checkpoint.opcodes import OPCODES, STOP, Reader
 from porting.errors import CheckpointError, LimitError, PortingError
 
 
@@ -75,7 +75,7 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def mark(self, _: Any) -> None:
+    def mark(self) -> None:
         self.marks.append(self.stack)
         self.stack = []
 
@@ -88,11 +88,10 @@ class _Machine:
         self.push(Unknown("frozenset"))
 
     def tuple_of(self, count: int) -> None:
-        if len(self.stack) < count:
+        items = tuple(self.stack[-count:])
+        if len(items) < count:
             raise IndexError
-        items = tuple(self.stack[len(self.stack) - count :])
-        del self.stack[len(self.stack) - count :]
-        self.push(items)
+        self.stack[-count:] = [items]
 
     def set_items(self, pairs: list[Any]) -> None:
         if len(pairs) % 2:
@@ -108,7 +107,11 @@ class _Machine:
 
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self.set_items([key, value])
+        target = self.stack[-1]
+        if type(target) is dict:
+            target[_key(key)] = value
+        else:
+            self.set_items([key, value])
 
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -158,6 +161,9 @@ class _Machine:
     def put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
 
 def _key(key: Any) -> Any:
     """`key`, if it is safe to hash; a stand-in for anything else.
@@ -165,62 +171,61 @@ def _key(key: Any) -> Any:
     A deeply nested tuple overflows the C stack when it is hashed, and large integers can
     be chosen to collide.
     """
-    if key is None or isinstance(key, (str, bool)):
+    if type(key) is str or key is None or isinstance(key, bool):
         return key
     return key if isinstance(key, int) and abs(key) < 2**63 else Unknown("key")
 
 
-def _integer(value: int) -> int:
-    if abs(value) >= 2**128:
-        raise OverflowError
-    return value
-
-
 _PUSH = (
-    *("NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT", "FLOAT"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+    *("BINFLOAT", "FLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_Step = Callable[[_Machine, Any], None]
 
-_OPCODES: dict[str, _Step] = {
-    **{name: lambda m, a: m.push(a) for name in _PUSH},
-    **{name: (lambda value: lambda m, a: m.push(value))(v) for name, v in _CONSTANTS.items()},
-    **{
-        name: lambda m, a: m.push(_integer(a))
-        for name in ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")
-    },
-    "PROTO": lambda m, a: None,
-    "FRAME": lambda m, a: None,
-    "MARK": _Machine.mark,
-    "EMPTY_TUPLE": lambda m, a: m.push(()),
-    "EMPTY_LIST": lambda m, a: m.push([]),
-    "EMPTY_DICT": lambda m, a: m.push({}),
-    "EMPTY_SET": lambda m, a: m.push(Unknown("set")),
-    "FROZENSET": lambda m, a: m.frozen_set(),
-    "ADDITEMS": lambda m, a: m.extend(m.since_mark()),
-    "TUPLE": lambda m, a: m.push(tuple(m.since_mark())),
-    "TUPLE1": lambda m, a: m.tuple_of(1),
-    "TUPLE2": lambda m, a: m.tuple_of(2),
-    "TUPLE3": lambda m, a: m.tuple_of(3),
-    "LIST": lambda m, a: m.push(m.since_mark()),
-    "DICT": lambda m, a: m.table(m.since_mark()),
-    "APPEND": lambda m, a: m.extend([m.stack.pop()]),
-    "APPENDS": lambda m, a: m.extend(m.since_mark()),
-    "SETITEM": lambda m, a: m.set_item(),
-    "SETITEMS": lambda m, a: m.set_items(m.since_mark()),
-    "GLOBAL": lambda m, a: m.name(*a.split(" ", 1)),
-    "STACK_GLOBAL": lambda m, a: m.stack_name(),
-    "REDUCE": lambda m, a: m.reduce(),
-    "NEWOBJ": lambda m, a: m.new_object(),
-    "BUILD": lambda m, a: m.build(),
-    "BINPERSID": lambda m, a: m.push(m.hooks.persistent(m.stack.pop())),
-    **{name: _Machine.put for name in ("PUT", "BINPUT", "LONG_BINPUT")},
-    "MEMOIZE": lambda m, a: m.put(len(m.memo)),
-    **{name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")},
+#: Opcodes with an argument: what they do with it.
+_WITH: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(_PUSH, _Machine.push),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, a: None),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    "GLOBAL": lambda m, a: m.name(*a),
 }
+#: Opcodes without one.
+_ALONE: dict[str, Callable[[_Machine], None]] = {
+    "NONE": lambda m: m.push(None),
+    "NEWTRUE": lambda m: m.push(True),
+    "NEWFALSE": lambda m: m.push(False),
+    "MARK": _Machine.mark,
+    "EMPTY_TUPLE": lambda m: m.push(()),
+    "EMPTY_LIST": lambda m: m.push([]),
+    "EMPTY_DICT": lambda m: m.push({}),
+    "EMPTY_SET": lambda m: m.push(Unknown("set")),
+    "FROZENSET": _Machine.frozen_set,
+    "ADDITEMS": lambda m: m.extend(m.since_mark()),
+    "TUPLE": lambda m: m.push(tuple(m.since_mark())),
+    "TUPLE1": lambda m: m.tuple_of(1),
+    "TUPLE2": lambda m: m.tuple_of(2),
+    "TUPLE3": lambda m: m.tuple_of(3),
+    "LIST": lambda m: m.push(m.since_mark()),
+    "DICT": lambda m: m.table(m.since_mark()),
+    "APPEND": lambda m: m.extend([m.stack.pop()]),
+    "APPENDS": lambda m: m.extend(m.since_mark()),
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": lambda m: m.set_items(m.since_mark()),
+    "STACK_GLOBAL": _Machine.stack_name,
+    "REDUCE": _Machine.reduce,
+    "NEWOBJ": _Machine.new_object,
+    "BUILD": _Machine.build,
+    "BINPERSID": lambda m: m.push(m.hooks.persistent(m.stack.pop())),
+    "MEMOIZE": lambda m: m.put(len(m.memo)),
+}
+#: By code: the reader of an opcode's argument, if it has one, and what it does, if accepted.
+_STEPS: list[tuple[Reader | None, Callable[..., None] | None]] = [
+    (reader, (_WITH if reader else _ALONE).get(name))
+    for name, reader in (OPCODES.get(code, ("", None)) for code in range(256))
+]
 
 
 def read_pickle(file: str, data: bytes, hooks: Hooks) -> tuple[Any, int]:
@@ -239,32 +244,46 @@ def read_pickle(file: str, data: bytes, hooks: Hooks) -> tuple[Any, int]:
         CheckpointError: the pickle is damaged, or uses an opcode outside the list.
         LimitError: it has too many opcodes.
     """
-    machine = _Machine(hooks)
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-            if count >= limits.PICKLE_OPCODES:
-                raise LimitError(
-                    f"its pickle has more than {limits.PICKLE_OPCODES:,} opcodes, the "
-                    "limit. Save the state_dict alone, as safetensors."
-                )
-            if opcode.name == "STOP":
-                return machine.stack.pop(), (position or 0) + 1
-            step = _OPCODES.get(opcode.name)
-            if step is None:
-                raise CheckpointError(
-                    f"its pickle uses the opcode {opcode.name}, which no checkpoint "
-                    "needs. Save the state_dict with torch.save, or as safetensors."
-                )
-            step(machine, argument)
+        return _run(data, _Machine(hooks))
     except PortingError as error:
         raise type(error)(f"{file}: {error}") from None
     except (ValueError, TypeError, LookupError, OverflowError, struct.error, Warning) as error:
         raise _damaged(file, error) from None
-    raise _damaged(file, None)
 
 
-def _damaged(file: str, error: Exception | None) -> CheckpointError:
-    detail = f" ({quoted(str(error), 100)})" if error is not None and str(error) else ""
+def _run(data: bytes, machine: _Machine) -> tuple[Any, int]:
+    position, steps = 0, _STEPS
+    for _ in range(limits.PICKLE_OPCODES):
+        code = data[position]
+        position += 1
+        read, step = steps[code]
+        if step is None:
+            if code == STOP:
+                return machine.stack.pop(), position
+            raise _unknown(code, position - 1)
+        if read is None:
+            step(machine)
+        else:
+            argument, position = read(data, position)
+            step(machine, argument)
+    raise LimitError(
+        f"its pickle has more than {limits.PICKLE_OPCODES:,} opcodes, the limit. Save the "
+        "state_dict alone, as safetensors."
+    )
+
+
+def _unknown(code: int, position: int) -> Exception:
+    if code not in OPCODES:
+        return ValueError(f"at position {position}, byte {code} is no opcode")
+    return CheckpointError(
+        f"its pickle uses the opcode {OPCODES[code][0]}, which no checkpoint needs. Save the "
+        "state_dict with torch.save, or as safetensors."
+    )
+
+
+def _damaged(file: str, error: Exception) -> CheckpointError:
+    detail = f" ({quoted(str(error), 100)})" if str(error) else ""
     return CheckpointError(
         f"{file}: its pickle is damaged or cut short{detail}. Download or save the file again."
     )

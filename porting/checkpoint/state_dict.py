@@ -22,6 +22,8 @@ from porting.errors import CheckpointError, LimitError, number_of
 _SPARE = 10_000  # values that are named twice, such as a dict shared by two others
 _Path = tuple[Any, ...]
 _Leaf = TensorRef | Unreadable
+_LEAVES = (TensorRef, Unreadable)
+_PLAIN = frozenset([int, float, bool, str, bytes, bytearray, type(None)])
 
 #: Names under which a state_dict is kept, whatever stands beside it.
 _STATE_DICT = frozenset({"state_dict", "model_state_dict", "model_state", "model_states"})
@@ -96,37 +98,52 @@ def _readable(file: str, name: str, leaf: _Leaf) -> TensorRef:
     return leaf
 
 
-def _children(value: Any) -> Iterator[tuple[Any, Any]] | None:
-    if isinstance(value, Unknown) and value.items and not value.is_module:
-        value = value.items
-    if isinstance(value, dict):
-        return iter(value.items())
-    return iter(enumerate(value)) if isinstance(value, (list, tuple)) else None
+def _table(value: Any) -> dict[Any, Any] | Sequence[Any] | None:
+    """What `value` holds, if it is a table or a list."""
+    if isinstance(value, (dict, list, tuple)):
+        return value
+    return value.items if isinstance(value, Unknown) and not value.is_module else None
+
+
+def _items(table: dict[Any, Any] | Sequence[Any], depth: int) -> Iterator[tuple[Any, Any]] | None:
+    """The items of a table, or of a list or far down those that can lead to a tensor, if any."""
+    if not isinstance(table, dict):
+        values, items = table, enumerate(table)
+    elif depth < 2:
+        return iter(table.items())
+    else:
+        values, items = table.values(), table.items()
+    if _PLAIN.issuperset(map(type, values)):
+        return None
+    return iter([item for item in items if type(item[1]) not in _PLAIN])
 
 
 def _walk(file: str, root: Any, most: int) -> _Found:
     """Every tensor below `root`: without recursion, and with an end even in a loop."""
     found, visits = _Found(), 0
     path: list[Any] = []
-    stack = [_children(root) or iter([((), root)])]
+    stack = [_items(_table(root) or [root], 0) or iter(())]
     while stack:
         for key, value in stack[-1]:
-            visits += 1
-            if visits > most or len(stack) > limits.DEPTH:
-                raise LimitError(
-                    f"{file}: its tables hold more than {most:,} values or lie "
-                    f"more than {limits.DEPTH} deep, perhaps in a loop. Save the state_dict alone."
-                )
-            if isinstance(value, _Leaf):
+            if isinstance(value, _LEAVES):
                 found.leaves[*path, key] = value
                 check_count(file, len(found.leaves))
                 continue
-            inner = _children(value)
+            inner = _table(value)
             if inner is not None:
+                visits += len(inner)
+                if visits > most or len(stack) >= limits.DEPTH:
+                    raise LimitError(
+                        f"{file}: its tables hold more than {most:,} values or lie "
+                        f"more than {limits.DEPTH} deep, perhaps in a loop. Save the state_dict alone."
+                    )
                 if isinstance(value, dict) and "param_groups" in value:
                     found.training.add((*path, key))
+                below = _items(inner, len(path) + 1)
+                if below is None:
+                    continue
                 path.append(key)
-                stack.append(inner)
+                stack.append(below)
                 break
             if isinstance(value, Unknown) and value.is_module:
                 found.modules.append(value)
