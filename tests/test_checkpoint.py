@@ -151,6 +151,22 @@ def test_an_unknown_object_beside_the_weights_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "callee",
+    [
+        *("__builtin__.xrange", "builtins.Ellipsis", "builtins.type", "random.Random"),
+        *("array.array", "array._array_reconstructor", "re._compile", "ipaddress.IPv4Address"),
+        *("signal.Signals", "torch._C.Generator", "numpy.random._pickle.__bit_generator_ctor"),
+        "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
+    ],
+)
+def test_plain_data_of_training_is_not_accused(callee, tmp_path):
+    value = make.call(*callee.rsplit(".", 1), 1)
+    path = write(tmp_path / "m.pt", make.state({"w": make.tensor(), "state": value}))
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint) == ["w"]
+
+
+@pytest.mark.parametrize(
     ("file", "sentence"),
     [
         ("module.pt", r"whole pickled object \('__main__\.Net'\).*save the state_dict instead"),

@@ -60,43 +60,28 @@ _UNREADABLE = {
 
 #: Names of the standard library that stand for plain data. Any other has no place here.
 _DATA: dict[str, frozenset[str]] = {
-    "builtins": frozenset(
-        [
-            "dict",
-            "list",
-            "tuple",
-            "set",
-            "frozenset",
-            "int",
-            "float",
-            "bool",
-            "str",
-            "bytes",
-            "bytearray",
-            "complex",
-            "object",
-            "slice",
-            "range",
-            "long",
-            "unicode",
-        ]
-    ),
-    "collections": frozenset(
-        ["OrderedDict", "defaultdict", "Counter", "deque", "ChainMap", "UserDict"]
-    ),
-    "argparse": frozenset({"Namespace"}),
-    "types": frozenset({"SimpleNamespace"}),
-    "pathlib": frozenset(
-        ["Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"]
-    ),
-    "datetime": frozenset(["datetime", "date", "time", "timedelta", "timezone"]),
-    "decimal": frozenset({"Decimal"}),
-    "fractions": frozenset({"Fraction"}),
-    "uuid": frozenset({"UUID"}),
-    "typing": frozenset(["Any", "Union", "Optional", "List", "Dict", "Tuple", "Set", "Callable"]),
-    "copyreg": frozenset({"_reconstructor"}),
-    "_codecs": frozenset({"encode"}),
-    "functools": frozenset({"partial"}),
+    module: frozenset(names.split())
+    for module, names in {
+        "builtins": "dict list tuple set frozenset int float bool str bytes bytearray complex object "
+        "slice range xrange long unicode type Ellipsis NotImplemented",
+        "collections": "OrderedDict defaultdict Counter deque ChainMap UserDict",
+        "argparse": "Namespace",
+        "types": "SimpleNamespace",
+        "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
+        "datetime": "datetime date time timedelta timezone",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "uuid": "UUID",
+        "ipaddress": "IPv4Address IPv6Address",
+        "random": "Random",
+        "array": "array _array_reconstructor",
+        "re": "_compile",
+        "signal": "Signals",
+        "typing": "Any Union Optional List Dict Tuple Set Callable",
+        "copyreg": "_reconstructor",
+        "_codecs": "encode",
+        "functools": "partial",
+    }.items()
 }
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "pathlib._local": "pathlib"}
 _RETIRED = frozenset(
@@ -130,6 +115,12 @@ _CLOSED_DATA = frozenset(
         ),
         *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
         ("numpy.random", "__RandomState_ctor"),
+        *(
+            ("numpy.random._pickle", f"__{kind}_ctor")
+            for kind in ("bit_generator", "generator", "randomstate")
+        ),
+        ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+        ("torch._C", "Generator"),
     }
 )
 
