@@ -299,13 +299,42 @@ def test_shards_are_read_by_index_all_together_or_by_folder(tmp_path):
         assert set(checkpoint) == {"a", "b"}
 
 
+@pytest.mark.parametrize("kind", ["bin", "msgpack"])
+def test_shards_of_other_formats(kind, tmp_path):
+    array = make.msgpack_array(b"\x92\x03\x02", b"float32", bytes(24))
+    for number, key in enumerate("ab", 1):
+        tied = {key: make.tensor(), f"{key}2": make.tensor()}
+        data = make.state(tied) if kind == "bin" else b"\x81\xa1" + key.encode() + array
+        write(tmp_path / f"model-{number}-of-2.{kind}", data)
+    places = {"a": f"model-1-of-2.{kind}", "b": f"model-2-of-2.{kind}"}
+    index = tmp_path / f"model.{kind}.index.json"
+    write(index, json.dumps({"metadata": {}, "weight_map": places}).encode())
+    for paths in (index, tmp_path, [tmp_path / name for name in places.values()]):
+        with open_checkpoint(paths, allow_directories=True) as checkpoint:
+            assert [key for key in checkpoint if len(key) == 1] == ["a", "b"]
+            assert checkpoint["b"].shape == (3, 2)
+            assert checkpoint.format.endswith(", sharded")
+            assert checkpoint.aliases == ({"a2": "a", "b2": "b"} if kind == "bin" else {})
+
+
+@pytest.mark.parametrize("dtype", ["U3", "S3", "M8[s]", "m8[ms]"])
+def test_texts_and_dates_in_an_npz_are_left_out(dtype, tmp_path):
+    members = {"note": np.zeros(3, dtype), "weight": np.ones((2, 3), np.float32)}
+    np.savez(tmp_path / "m.npz", **members)
+    with open_checkpoint(tmp_path / "m.npz") as checkpoint:
+        assert list(checkpoint) == ["weight"]
+        assert checkpoint.notes[0].startswith("Left out 'note': ")
+
+
 def test_shards_that_do_not_fit_are_refused(tmp_path):
     one, two, index = _shards(tmp_path)
     with pytest.raises(CheckpointError, match=r"'m-1-of-2.safetensors', which is not among"):
         open_checkpoint([index, two])
     with pytest.raises(CheckpointError, match=r"'a' is also in m-1-of-2"):
         open_checkpoint([one, one])
-    with pytest.raises(CheckpointError, match="is PyTorch; only safetensors"):
+    with pytest.raises(
+        CheckpointError, match="is PyTorch, and m-1-of-2.safetensors is safetensors"
+    ):
         open_checkpoint([one, GOLDEN / "state.pt"])
     with pytest.raises(CheckpointError, match="are both an index"):
         open_checkpoint([index, index, one, two])
@@ -320,11 +349,11 @@ def test_shards_that_do_not_fit_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../m.safetensors", "/etc/passwd", "a/b.safetensors", "m.bin", "m.safetensors\n", 7]
+    "name", ["../m.safetensors", "/etc/passwd", "a/b.bin", "m.json", "m.safetensors\n", 7]
 )
 def test_an_index_cannot_point_elsewhere(name, tmp_path):
     text = json.dumps({"weight_map": {"a": name}}).encode()
-    with pytest.raises(CheckpointError, match="not a plain"):
+    with pytest.raises(CheckpointError, match="not the plain name"):
         open_checkpoint(write(tmp_path / "m.index.json", text))
 
 
@@ -390,6 +419,10 @@ HUBS = {
     ),
     "PyTorch only": (["config.json", "pytorch_model.bin"], ["pytorch_model.bin"]),
     "Flax only": (["flax_model.msgpack"], ["flax_model.msgpack"]),
+    "PyTorch shards": (
+        ["pytorch_model.bin.index.json", "pytorch_model-1-of-1.bin", "training_args.bin"],
+        ["pytorch_model.bin.index.json", "pytorch_model-1-of-1.bin"],
+    ),
 }
 
 

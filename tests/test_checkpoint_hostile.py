@@ -243,6 +243,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(600), "is not a checkpoint"),
     "tar": (bytes(257) + b"ustar" + bytes(250), "tar archive"),
     "one byte": (b"\x80", "msgpack"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(60), "is a picture"),
+    "no such file": (b"Entry not found", "is an answer of the Hub"),
 }
 
 CASES: dict[str, bytes] = {

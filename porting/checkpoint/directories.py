@@ -34,8 +34,19 @@ _MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
 _FILES = 200_000
 
 
+#: What a folder of weights holds, the first that is there: an index, or the one file.
+_WEIGHTS = (
+    ".safetensors.index.json",
+    ".safetensors",
+    ".bin.index.json",
+    ".bin",
+    ".msgpack.index.json",
+    ".msgpack",
+)
+
+
 def weights_in(directory: Path) -> list[Path]:
-    """The weight files of a folder, or the folder itself where Orbax wrote it.
+    """The weight file of a folder or the index of its shards, or the folder where Orbax wrote it.
 
     Raises:
         CheckpointError: neither is there, or several checkpoints are.
@@ -43,13 +54,12 @@ def weights_in(directory: Path) -> list[Path]:
     names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
     if any(mark in names for mark in _MARKS):
         return [directory]
-    indices = [name for name in names if name.endswith(".safetensors.index.json")]
-    weights = [name for name in names if name.endswith(".safetensors")]
-    chosen = indices or weights
+    found = ([name for name in names if name.endswith(end)] for end in _WEIGHTS)
+    chosen = next(filter(None, found), [])
     if len(chosen) != 1:
         what = "no checkpoint" if not chosen else "several checkpoints: " + ", ".join(chosen[:5])
         raise CheckpointError(
-            f"{quoted(directory.name)} holds {what}. Pass one safetensors file, its index, or a "
+            f"{quoted(directory.name)} holds {what}. Pass one file, the index of its shards, or a "
             "directory that Orbax wrote."
         )
     return [directory / chosen[0]]

@@ -31,7 +31,9 @@ _WANTED: tuple[re.Pattern[str], ...] = tuple(
         r"[\w.-]+\.safetensors\.index\.json",
         r"[\w.-]+\.safetensors",
         r"pytorch_model\.bin",
+        r"pytorch_model\.bin\.index\.json",
         r"flax_model\.msgpack",
+        r"flax_model\.msgpack\.index\.json",
         r"[\w.-]+\.(pt|pth|bin|msgpack|npz)",
     )
 )
@@ -112,8 +114,8 @@ def _choose(repo: str, names: Sequence[str]) -> list[str]:
     for pattern in _WANTED:
         found = sorted(name for name in names if pattern.fullmatch(name))
         if found and found[0].endswith(".index.json"):
-            stem = found[0].removesuffix(".safetensors.index.json")
-            shard = re.compile(re.escape(stem) + r"-\d+-of-\d+\.safetensors")
+            stem, kind = found[0].removesuffix(".index.json").rsplit(".", 1)
+            shard = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{kind}")
             return [found[0], *sorted(name for name in names if shard.fullmatch(name))]
         if len(found) == 1:
             return found

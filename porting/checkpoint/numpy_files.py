@@ -37,7 +37,7 @@ _HEADER = re.compile(
     r"\s*'shape':\s*\((?P<shape>[\d\s,]*)\),?\s*\}\s*",
     re.DOTALL,
 )
-_DESCR = re.compile(r"'(?P<order>[<>|=]?)(?P<kind>[a-zA-Z])(?P<size>\d{1,9})?'")
+_DESCR = re.compile(r"'(?P<order>[<>|=]?)(?P<kind>[a-zA-Z])(?P<size>\d{1,9})?(\[\w+\])?'")
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 _NOT_NUMBERS = {"U": "text", "S": "text", "M": "dates", "m": "time spans"}
 
@@ -149,7 +149,7 @@ def _notes(name: str, header: _Header) -> tuple[str, ...]:
 def _spec(file: MappedFile, name: str, header: _Header) -> Spec:
     if header.dtype is not None:
         return Spec(header.shape, header.dtype)
-    what = "Python objects, a pickle" if header.kind == "O" else "not plain numbers"
+    what = "Python objects, a pickle" if header.kind == "O" else "no plain numbers"
     raise CheckpointError(
         f"{file.name}: array {quoted(name)} holds {what}. Nothing was loaded; save plain numeric "
         "arrays."

@@ -43,6 +43,20 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "is a RAR archive. Unpack it first."),
     (b"{", f"is JSON and not the index of a sharded checkpoint. {_INSTEAD}"),
     (b"%PDF", f"is a PDF. {_INSTEAD}"),
+    (b"\x89PNG", f"is a picture. {_INSTEAD}"),
+    *(
+        (
+            sentence,
+            "is an answer of the Hub, not weights: it says that there is no such file, or "
+            "that it takes a token. Check the name, and download the file itself.",
+        )
+        for sentence in (
+            b"Entry not found",
+            b"Repository not found",
+            b"Invalid username",
+            b"Access to",
+        )
+    ),
 )
 
 

@@ -1,7 +1,8 @@
-"""Several safetensors files that make up one checkpoint, with or without their index.
+"""Several files that make up one checkpoint, with or without their index.
 
 `*.index.json` maps every key to the file it is in (`{"weight_map": {key: file}}`), as
-written by `save_pretrained` of transformers.
+written by `save_pretrained` of transformers: safetensors, `pytorch_model-….bin`, or
+`flax_model-….msgpack`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Mapping, Sequence
 from porting import limits
 from porting.checkpoint.contents import Contents, Tensor, check_count, quoted
 from porting.checkpoint.files import MappedFile
+from porting.checkpoint.msgpack_file import FORMAT as MSGPACK
 from porting.checkpoint.safetensors import FORMAT, parse_json
+from porting.checkpoint.torch_file import LEGACY_FORMAT, ZIP_FORMAT
 from porting.errors import CheckpointError, LimitError, number_of
 
-_SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
+_SHARD = re.compile(r"[\w.-]+\.(safetensors|bin|pt|pth|msgpack)", re.ASCII)
+_SHARDED = (FORMAT, ZIP_FORMAT, LEGACY_FORMAT, MSGPACK)  #: formats that come in several files
 
 
 def is_index(file: MappedFile) -> bool:
@@ -44,8 +48,8 @@ def read_index(file: MappedFile) -> dict[str, str]:
     for shard in set(map(str, places.values())):
         if not _SHARD.fullmatch(shard):
             raise CheckpointError(
-                f"{file.name}: names the shard {quoted(shard)}, which is not a plain "
-                "*.safetensors file name. A shard lies beside its index."
+                f"{file.name}: names the shard {quoted(shard)}, which is not the plain "
+                "name of a checkpoint. A shard lies beside its index."
             )
     if not all(isinstance(shard, str) for shard in places.values()):
         raise CheckpointError(f"{file.name}: its weight_map is not a table from tensor to file.")
@@ -68,16 +72,19 @@ def merge(
     """One checkpoint from its shards, every key in one file, and where the index says.
 
     Raises:
-        CheckpointError: a key twice, a key that is not where the index says, or not at all.
+        CheckpointError: shards of two formats, a key twice, a key that is not where the index
+            says, or not at all.
     """
     tensors: dict[str, Tensor] = {}
     home: dict[str, str] = {}
     metadata: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    kind = shards[0].format
     for file, shard in zip(files, shards, strict=True):
-        if shard.format != FORMAT:
+        if shard.format != kind or kind not in _SHARDED:
             raise CheckpointError(
-                f"{file.name} is {shard.format}; only safetensors files make up a sharded "
-                "checkpoint. Pass one file."
+                f"{file.name} is {shard.format}, and {files[0].name} is {kind}. The files of one "
+                "checkpoint are all safetensors, all PyTorch or all Flax msgpack. Pass one file."
             )
         for key, tensor in shard.tensors.items():
             if key in tensors:
@@ -87,6 +94,7 @@ def merge(
                 )
             tensors[key], home[key] = tensor, file.path.name
         metadata.update(shard.metadata)
+        aliases.update(shard.aliases)
     check_count(files[0].name, len(tensors))
     wrong = [k for k, shard in (index or {}).items() if home.get(k) != shard]
     if wrong and index is not None:
@@ -96,11 +104,14 @@ def merge(
             f"{where}. The shards are of another checkpoint, or one is missing."
         )
     extra = [key for key in tensors if index is not None and key not in index]
-    notes = (
-        [f"{number_of(len(extra), 'tensor')} not in the index: {quoted(extra[0])}."]
-        if extra
-        else []
-    )
+    notes = [note for shard in shards for note in shard.notes]
+    if extra:
+        notes.append(f"{number_of(len(extra), 'tensor')} not in the index: {quoted(extra[0])}.")
     return Contents(
-        "safetensors, sharded", tensors, ordered=False, metadata=metadata, notes=tuple(notes)
+        f"{kind}, sharded",
+        tensors,
+        ordered=False,
+        metadata=metadata,
+        aliases=aliases,
+        notes=tuple(notes),
     )
