@@ -332,9 +332,7 @@ def test_shards_that_do_not_fit_are_refused(tmp_path):
         open_checkpoint([index, two])
     with pytest.raises(CheckpointError, match=r"'a' is also in m-1-of-2"):
         open_checkpoint([one, one])
-    with pytest.raises(
-        CheckpointError, match=r"is PyTorch, and m-1-of-2\.safetensors is"
-    ):
+    with pytest.raises(CheckpointError, match=r"is PyTorch, and m-1-of-2\.safetensors is"):
         open_checkpoint([one, GOLDEN / "state.pt"])
     with pytest.raises(CheckpointError, match="are both an index"):
         open_checkpoint([index, index, one, two])

@@ -3,9 +3,11 @@
 import runpy
 import time
 
+import ml_dtypes
 import numpy as np
 import pytest
 
+from porting.checkpoint import open_checkpoint, save_params
 from porting.errors import ArgumentError, CoverageError, RuleError
 from porting.mapping import Mapping, infer_mapping, port_checkpoint, unport_checkpoint
 from porting.tree import flatten
@@ -231,6 +233,55 @@ def test_the_script_runs_alone_and_makes_the_same_leaves(kind, tmp_path):
     assert all(np.array_equal(flat[p], want[p]) for p in want)
     with pytest.raises(ArgumentError, match='"linen" or for "nnx"'):
         report.code("torch")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        *((".safetensors", kind) for kind in ("bfloat16", "float8_e4m3fn", "float32")),
+        *((".msgpack", kind) for kind in ("bfloat16", "float8_e4m3fn", "float32")),
+        *((".npz", kind) for kind in ("bfloat16", "float32")),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, "float16", "bfloat16"])
+def test_the_script_keeps_every_bit_of_any_type_and_format(suffix, kind, dtype, tmp_path):
+    draw = np.random.default_rng(0)
+    source = {"fc.weight": draw.standard_normal((5, 3)), "count": np.arange(2)}
+    source["fc.weight"] = source["fc.weight"].astype(getattr(ml_dtypes, kind, kind))
+    path = tmp_path / f"model{suffix}"
+    save_params(path, source)
+    target = {"fc": {"kernel": np.zeros((3, 5))}}
+    with open_checkpoint(path) as checkpoint:
+        made, report = port_checkpoint(checkpoint, target, dtype=dtype, allow_unused=True)
+    file = tmp_path / "port.py"
+    file.write_text(report.code("nnx", str(path)))
+    again = runpy.run_path(str(file), run_name="__main__")["variables"]["fc"]["kernel"]
+    assert (
+        again.dtype
+        == made["fc"]["kernel"].dtype
+        == getattr(ml_dtypes, dtype or kind, dtype or kind)
+    )
+    assert again.tobytes() == made["fc"]["kernel"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("float16", "bfloat16", "1 leaf cast from float16 to bfloat16, which rounds"),
+        ("bfloat16", "float16", "1 leaf cast from bfloat16 to float16, which rounds; 1 number is "
+         "too large and became inf or nan"),
+        ("float16", "float32", "1 leaf cast from float16 to float32"),
+        ("float32", "float64", "1 leaf cast from float32 to float64"),
+        ("float8_e5m2", "float16", "1 leaf cast from float8_e5m2 to float16"),
+        ("float32", "float8_e4m3fn", "1 leaf cast from float32 to float8_e4m3fn, which rounds; "
+         "1 number is too large and became inf or nan"),
+    ],
+)  # fmt: skip
+def test_a_cast_says_what_it_costs(old, new, line):
+    largest = 65504 if old == "float16" else 1 if old == "float8_e5m2" else 3e38
+    array = np.array([1, largest]).astype(getattr(ml_dtypes, old, old))
+    _, report = port_checkpoint({"w": array}, {"w": array}, dtype=new)
+    assert report.casts == (line,)
 
 
 def test_a_large_port_only_makes_views():

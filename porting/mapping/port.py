@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping as AnyMapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from porting.errors import ArgumentError, CoverageError, PortingError, number_of
+from porting.errors import CoverageError, PortingError, number_of
+from porting.mapping.casts import cast
 from porting.mapping.infer import infer_mapping, source_specs
 from porting.mapping.names import natural
 from porting.mapping.result import NO_PLACE, Mapping, arrays_of, specs_of
@@ -34,6 +36,8 @@ class PortReport:
         seconds: time of the port, the mapping included where it was inferred.
         mapping: the table that was carried out.
         shapes: source key -> shape.
+        types: the dtypes of all source tensors.
+        cast_to: path -> dtype, of the leaves that were cast.
     """
 
     leaves: int
@@ -47,17 +51,25 @@ class PortReport:
     seconds: float
     mapping: Mapping = field(repr=False)
     shapes: dict[str, tuple[int, ...]] = field(repr=False)
+    types: frozenset[str] = field(repr=False)
+    cast_to: dict[str, str] = field(repr=False)
 
-    def code(self, kind: str = "linen", checkpoint: str = "model.safetensors") -> str:
+    def code(
+        self, kind: str = "linen", checkpoint: str | Sequence[str] = "model.safetensors"
+    ) -> str:
         """The port as a script that needs only NumPy, safetensors and Flax.
+
+        Formats and types that the library of safetensors does not read, it reads with
+        PortLens.
 
         Args:
             kind: "linen" or "nnx".
-            checkpoint: the file that the script reads.
+            checkpoint: the file that the script reads, or its shards.
         """
-        from porting.mapping.script import script
+        from porting.mapping.script import Source, script
 
-        return script(self.mapping, self.shapes, kind, checkpoint)
+        files = [checkpoint] if isinstance(checkpoint, str) else list(checkpoint)
+        return script(self.mapping, Source(files, self.types, self.shapes, self.cast_to), kind)
 
     def __str__(self) -> str:
         lines = [
@@ -124,9 +136,16 @@ def port_checkpoint(
             "\n".join([f"The checkpoint does not fill the target, in {number_of(len(wrong), 'place')}:",
                        *fold(sorted(wrong, key=natural))])
         )  # fmt: skip
-    flat, casts = _cast(flat, goal, dtype)
-    report = _report(mapping, specs, flat, casts, time.perf_counter() - start)
-    return _nested(flat, target), report
+    ported, lines = cast(flat, goal, dtype)
+    cast_to = {path: str(a.dtype) for path, a in ported.items() if a.dtype != flat[path].dtype}
+    report = PortReport(
+        **_counts(mapping, specs, ported),
+        casts=lines,
+        cast_to=cast_to,
+        mapping=mapping,
+        seconds=time.perf_counter() - start,
+    )
+    return _nested(ported, target), report
 
 
 def _fill(
@@ -178,55 +197,25 @@ def _false_ties(mapping: Mapping, arrays: AnyMapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cast(
-    flat: dict[str, np.ndarray], goal: AnyMapping[str, Any], dtype: Any
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The leaves in the dtype asked for, and a line for every conversion."""
-    if dtype is None:
-        return flat, ()
-    try:
-        common = None if isinstance(dtype, str) and dtype == "target" else np.dtype(dtype)
-    except TypeError:
-        raise ArgumentError(
-            f'dtype = {dtype!r} is no dtype. Pass one, or "target", or None.'
-        ) from None
-    counts: Counter[tuple[str, str, bool]] = Counter()
-    made = {}
-    for path, array in flat.items():
-        wanted = np.dtype(goal[path].dtype) if common is None else common
-        keep = wanted == array.dtype or (common is not None and array.dtype.kind in "iub")
-        made[path] = array if keep else array.astype(wanted)
-        if not keep:
-            counts[str(array.dtype), str(wanted), wanted.itemsize < array.dtype.itemsize] += 1
-    lines = tuple(
-        f"{number_of(n, 'leaf')} cast from {old} to {new}" + (", which rounds" if narrow else "")
-        for (old, new, narrow), n in counts.items()
-    )
-    return made, lines
-
-
-def _report(
-    mapping: Mapping,
-    specs: AnyMapping[str, Any],
-    flat: dict[str, np.ndarray],
-    casts: tuple[str, ...],
-    seconds: float,
-) -> PortReport:
+def _counts(
+    mapping: Mapping, specs: AnyMapping[str, Any], flat: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The attributes of a `PortReport` that are read off the mapping and its leaves."""
     used = {key for leaf in mapping.leaves.values() for key in leaf.sources}
     losses = Counter(leaf.join.loses for leaf in mapping.leaves.values() if leaf.join.loses)
-    return PortReport(
-        leaves=len(flat),
-        keys=len(used),
-        nbytes=sum(array.nbytes for array in flat.values()),
-        rules=dict(Counter(leaf.rule.pattern for leaf in mapping.leaves.values()).most_common()),
-        unused=dict(mapping.unused),
-        unsure=tuple(fold(f"{leaf}: {leaf.reason}" for leaf in mapping.unsure.values())),
-        casts=casts,
-        notes=tuple(f"{number_of(n, 'leaf')} cannot be undone: {why}" for why, n in losses.items()),
-        seconds=seconds,
-        mapping=mapping,
-        shapes={key: tuple(specs[key].shape) for key in used},
-    )
+    return {
+        "leaves": len(flat),
+        "keys": len(used),
+        "nbytes": sum(array.nbytes for array in flat.values()),
+        "rules": dict(Counter(leaf.rule.pattern for leaf in mapping.leaves.values()).most_common()),
+        "unused": dict(mapping.unused),
+        "unsure": tuple(fold(f"{leaf}: {leaf.reason}" for leaf in mapping.unsure.values())),
+        "notes": tuple(
+            f"{number_of(n, 'leaf')} cannot be undone: {why}" for why, n in losses.items()
+        ),
+        "shapes": {key: tuple(specs[key].shape) for key in used},
+        "types": frozenset(str(np.dtype(spec.dtype)) for spec in specs.values()),
+    }
 
 
 def _nested(flat: dict[str, np.ndarray], target: Any) -> dict[Any, Any]:

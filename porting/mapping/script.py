@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as AnyMapping
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from porting.checkpoint.dtypes import PLAIN
 from porting.errors import ArgumentError
 from porting.layouts import Rule
 from porting.mapping.result import MappedLeaf, Mapping
@@ -15,8 +18,7 @@ _HEAD = '''"""The port of a checkpoint into Flax ({kind}). Written by PortLens."
 
 import re
 
-import numpy as np
-from safetensors.numpy import load_file
+{imports}
 
 # (patterns of the source keys, path of the leaf, how the arrays w become the leaf)
 TABLE = [
@@ -50,7 +52,7 @@ def nested(leaves):
 
 
 if __name__ == "__main__":
-    variables = nested(port(load_file(%r)))
+    variables = nested(port(%s))
     %s
 '''
 _SPLIT = {
@@ -70,32 +72,78 @@ _JOINS = {
 }
 
 
-def script(
-    mapping: Mapping, shapes: AnyMapping[str, tuple[int, ...]], kind: str, checkpoint: str
-) -> str:
+@dataclass(frozen=True)
+class Source:
+    """What a script reads.
+
+    Attributes:
+        files: the file of the checkpoint, or its shards.
+        types: the dtypes of all its tensors.
+        shapes: source key -> shape.
+        casts: path of a leaf -> the dtype that it was cast to.
+    """
+
+    files: Sequence[str]
+    types: frozenset[str]
+    shapes: AnyMapping[str, tuple[int, ...]]
+    casts: AnyMapping[str, str] = field(default_factory=dict)
+
+    @property
+    def load(self) -> tuple[str, str]:
+        """The import of a reader, and the expression that reads with it.
+
+        The library of safetensors reads one file of NumPy's own types; bfloat16 too, where
+        ml_dtypes was imported before.
+        """
+        first, *others = self.files
+        if first.endswith(".safetensors") and not others and self.types <= {*PLAIN, "bfloat16"}:
+            return "from safetensors.numpy import load_file", f"load_file({first!r})"
+        named = repr(list(self.files) if others else first)
+        return (
+            "from porting import open_checkpoint  # PortLens",
+            f"open_checkpoint({named}, allow_directories=True)",
+        )
+
+    @property
+    def imports(self) -> str:
+        """What stands at the head of the script."""
+        own = not self.types.union(self.casts.values()) <= set(PLAIN)
+        lines = ["import ml_dtypes  # NumPy alone has no bfloat16"] if own else []
+        return "\n".join([*lines, "import numpy as np", self.load[0]])
+
+    def cast(self, path: str) -> str:
+        """What to write behind a leaf to cast it as the port did."""
+        name = self.casts.get(path)
+        return f".astype({'np' if name in PLAIN else 'ml_dtypes'}.{name})" if name else ""
+
+
+def script(mapping: Mapping, source: Source, kind: str) -> str:
     """The port of `mapping` as the text of a Python program.
 
     Args:
         mapping: the table of the port.
-        shapes: source key -> shape.
+        source: the checkpoint that the script reads.
         kind: "linen" or "nnx".
-        checkpoint: the safetensors file that the script reads.
 
     Raises:
         ArgumentError: `kind` is neither "linen" nor "nnx".
     """
     if kind not in _SPLIT:
         raise ArgumentError(f'kind = {kind!r}: a script is for "linen" or for "nnx".')
+
+    def code(leaf: MappedLeaf) -> str:
+        return leaf_code(leaf, source.shapes) + source.cast(leaf.path)
+
     lines = []
-    for row, leaf in rows_of(mapping, lambda leaf: leaf_code(leaf, shapes)):
-        patterns = ", ".join(_raw(source) for source in row.source)
+    for row, leaf in rows_of(mapping, code):
+        patterns = ", ".join(_raw(key) for key in row.source)
         doubt = "" if leaf.confident else f"  # UNSURE: {' '.join(row.why.split())}"
         lines.append(
             f"    (\n        [{patterns}],\n        {_raw(row.path)},\n"
-            f"        lambda w: {leaf_code(leaf, shapes)},  # {leaf.rule}{doubt}\n    ),\n"
+            f"        lambda w: {code(leaf)},  # {leaf.rule}{doubt}\n    ),\n"
         )
-    tail = _TAIL % (_SPLIT[kind], checkpoint, _USE[kind])
-    return _HEAD.format(kind=kind) + "".join(lines) + "]\n" + tail
+    tail = _TAIL % (_SPLIT[kind], source.load[1], _USE[kind])
+    return _HEAD.format(kind=kind, imports=source.imports) + "".join(lines) + "]\n" + tail
 
 
 def _raw(text: str) -> str:
