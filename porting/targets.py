@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from porting.checkpoint import open_checkpoint
-from porting.errors import ArgumentError, CheckpointError
+from porting.errors import ArgumentError, CheckpointError, PortingError
+from porting.tree import leaves
+
+#: How the code of a person fails; a program that parses its arguments ends.
+_FAILS = (Exception, SystemExit)
 
 
 def open_named(names: Sequence[str]) -> Any:
@@ -68,13 +72,14 @@ def flax_target(text: str) -> Any:
             found: Any = importlib.import_module(module)
             for part in name.split("."):
                 found = getattr(found, part)
-        except Exception as error:
+        except _FAILS as error:
             raise ArgumentError(
                 f"TARGET {text!r} cannot be imported: {_said(error)}. Write "
                 "package.module:callable, or the path of a parameters file."
             ) from None
         is_module = hasattr(found, "init") and not isinstance(found, type)
-        return _called(text, found) if callable(found) and not is_module else found
+        made = _called(text, found) if callable(found) and not is_module else found
+        return _initialised(text, made) if isinstance(made, tuple) else made
 
 
 def _called(text: str, make: Callable[..., Any]) -> Any:
@@ -84,14 +89,27 @@ def _called(text: str, make: Callable[..., Any]) -> Any:
     ready = _with_rngs(make)
     try:
         return nnx.eval_shape(ready)
-    except Exception:  # a Linen module in a tuple, say, is no tree of arrays
+    except _FAILS:  # a Linen module in a tuple, say, is no tree of arrays
         try:
             return ready()
-        except Exception as error:
+        except _FAILS as error:
             raise ArgumentError(
                 f"TARGET {text!r} raises {_said(error)}. Name a callable without arguments that "
                 "returns an NNX module, (linen_module, sample_input), or a tree of parameters."
             ) from None
+
+
+def _initialised(text: str, pair: tuple[Any, ...]) -> Any:
+    """The leaves of a Linen module and its sample inputs, without their numbers."""
+    try:
+        return leaves(pair)
+    except PortingError:
+        raise
+    except Exception as error:
+        raise ArgumentError(
+            f"TARGET {text!r}: the module cannot be made with its sample input, {_said(error)}. "
+            "Return (linen_module, sample_input) as in `module.init(key, sample_input)`."
+        ) from None
 
 
 def _with_rngs(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +126,7 @@ def _with_rngs(make: Callable[..., Any]) -> Callable[..., Any]:
     return (lambda: make(rngs=nnx.Rngs(0))) if asked - {"self"} == {"rngs"} else make
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     first = next(iter(str(error).strip().splitlines()), "no text")
     return f"{type(error).__name__}: {first}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from porting.checkpoint import open_checkpoint, save_params
 from porting.cli import app
 from porting.examples import EXAMPLES
 from porting.models import decided_mapping
+from tests import checkpoint_files as make
 
 ROOT = Path(__file__).parents[1]
 RNET = str(EXAMPLES["mtcnn_rnet"].path)
@@ -41,6 +43,12 @@ def broken():
 def wants(width):
     return nnx.Linear(width, 5, rngs=nnx.Rngs(0))
 
+def ends():
+    raise SystemExit(3)
+
+def flat():
+    return linen.Conv(3, (3, 3)), jnp.zeros(2)
+
 class Zoo:
     tree = staticmethod(tree)
 
@@ -52,6 +60,7 @@ alone = linen.Dense(5)
 def here(tmp_path, monkeypatch) -> Path:
     """An empty working directory with a module of models."""
     (tmp_path / "cli_models.py").write_text(MODELS)
+    (tmp_path / "cli_program.py").write_text("raise SystemExit(2)")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("cli_models", None)
@@ -195,6 +204,34 @@ def test_the_dtype_and_the_script(here):
     compile(Path("port.py").read_text(), "port.py", "exec")
 
 
+@pytest.mark.parametrize("shards", [False, True])
+def test_the_script_of_any_checkpoint_runs(here, shards):
+    source = make.state({"fc.weight": make.tensor((5, 3), (3, 1), count=15)}, bytes(range(60)))
+    bias = make.state({"fc.bias": make.tensor((5,), (1,), count=5)}, bytes(range(20)))
+    Path("a.bin").write_bytes(source)
+    Path("b.bin").write_bytes(bias)
+    places = {"fc.weight": "a.bin", "fc.bias": "b.bin"}
+    Path("m.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    both = make.tensor((5, 3), (3, 1), count=15), make.tensor((5,), (1,), count=15)
+    Path("one.pt").write_bytes(
+        make.state({"fc.weight": both[0], "fc.bias": both[1]}, bytes(range(60)))
+    )
+    name = "m.bin.index.json" if shards else "one.pt"
+    done = portlens("port", name, "cli_models:tree", "-o", "out.npz", "--script", "port.py")
+    assert done.exit_code == 0, done.stderr
+    made = runpy.run_path("port.py", run_name="__main__")["variables"]
+    with open_checkpoint("out.npz") as kept:
+        assert made["fc"]["kernel"].tobytes() == kept["fc/kernel"].tobytes()
+        assert made["fc"]["bias"].tobytes() == kept["fc/bias"].tobytes()
+
+
+def test_tensors_without_a_place_can_be_allowed(here):
+    source = dense(here / "fc.safetensors", spare=np.ones(7, "f"))
+    done = portlens("port", source, "cli_models:tree", "-o", "fc.npz", "--allow-unused")
+    assert done.exit_code == 0
+    assert "1 key not read: no place in the target" in done.stdout
+
+
 def test_what_does_not_fit_is_listed_whole_with_exit_code_1(here):
     source = dense(here / "fc.safetensors", spare=np.ones(7, "f"))
     done = portlens("port", source, "cli_models:tree", "-o", "fc.npz")
@@ -227,9 +264,16 @@ REFUSED = [
     (("map", RNET, "cli_models:absent"), "AttributeError: module 'cli_models' has no attribute"),
     (("map", RNET, "cli_models:broken"), "raises RuntimeError: no such width. Name a callable"),
     (("map", RNET, "cli_models:wants"), "raises TypeError: wants() missing 1 required positional"),
+    (("map", RNET, "cli_models:ends"), "raises SystemExit: 3. Name a callable"),
+    (("map", RNET, "cli_program:model"), "cannot be imported: SystemExit"),
+    (("map", RNET, "cli_models:flat"), "the module cannot be made with its sample input, ValueE"),
     (("map", RNET, "cli_models:alone"), "A Linen module alone has no shapes. Pass the pair"),
     (("map", RNET, NNX, "--rules", "none.toml"), "RuleError: The rules file cannot be read"),
-    (("map", RNET, NNX, "--write", "no/such/folder.toml"), "No such file or directory"),
+    (
+        ("map", RNET, NNX, "--write", "no/such/folder.toml"),
+        "no/such/folder.toml cannot be written: No such",
+    ),
+    (("port", RNET, NNX, "-o", "x.npz", "--script", "no/such.py"), "no/such.py cannot be written"),
     (("port", RNET, NNX, "-o", "params.h5"), "'params.h5' has a suffix that names no format"),
     (("port", RNET, NNX, "-o", "p.npz", "--dtype", "float3"), "dtype = 'float3' is no dtype"),
     (("port", RNET, NNX, "-o", "x.safetensors", "--reverse"), "--reverse takes the file of the"),

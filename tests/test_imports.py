@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 #: Rooms that may know Gradio or Plotly; every other module is the engine.
 ROOMS = {"ui": {"gradio"}, "figures": {"plotly"}}
 #: Doors: they may name any room, inside a function, and still bring nothing when imported.
-DOORS = {"porting.cli"}
+DOORS = {"porting.cli.serving"}
 #: What the engine never brings along. PyTorch is for golden scripts and an optional recorder.
 FORBIDDEN = ("gradio", "plotly", "torch")
 #: Files that may name PyTorch, inside a function.
