@@ -5,11 +5,13 @@
 For every reader, right files are changed at random (bytes flipped, runs cut, doubled or
 moved, numbers set to their limits), opened, and every tensor is read. Archives are also
 changed inside and packed again with right checksums, since a checksum would refuse the
-rest. It fails on any exception but `PortingError` and on any file that takes more than
-half a second, and keeps the file that did it.
+rest; `fuzz_makers` draws files whose structure is wrong. It fails on any exception but
+`PortingError`, on any file that takes more than half a second of the processor, and on any
+that leaves a descriptor, a map or a file behind, and keeps the file that did it.
 """
 
 import argparse
+import gc
 import random
 import resource
 import struct
@@ -21,25 +23,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.fuzz_makers import NUMBERS, makers
 from porting.checkpoint import open_checkpoint
 from porting.errors import PortingError
 from tests import checkpoint_files as make
 
 SLOWEST = 0.5  # seconds
-_NUMBERS = [
-    0,
-    1,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0xFFFF,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**63 - 1,
-    2**64 - 1,
-]
 
 
 @dataclass
@@ -82,7 +71,7 @@ def _set(data: bytearray, draw: random.Random) -> None:
 
 def _number(data: bytearray, draw: random.Random) -> None:
     place, layout = _place(data, draw), draw.choice(("<H", "<I", "<Q", ">H", ">I", ">Q", "B"))
-    number = draw.choice(_NUMBERS) % 2 ** (8 * struct.calcsize(layout))
+    number = draw.choice(NUMBERS) % 2 ** (8 * struct.calcsize(layout))
     data[place : place + struct.calcsize(layout)] = struct.pack(layout, number)
 
 
@@ -131,7 +120,7 @@ def _headed(seed: bytes) -> Callable[[random.Random], bytes]:
     text, data = seed[8 : 8 + length], seed[8 + length :]
 
     def build(draw: random.Random) -> bytes:
-        number = str(draw.choice((*_NUMBERS, -1, 1.5, "[]", '"x"'))).encode()
+        number = str(draw.choice((*NUMBERS, -1, 1.5, "[]", '"x"'))).encode()
         digits = draw.choice([i for i in range(length) if text[i : i + 1].isdigit()])
         exact = text[:digits] + number + text[digits + 1 :]
         return make.safetensors(draw.choice((exact, mutate(text, draw))), data)
@@ -147,7 +136,7 @@ def builders() -> dict[str, Callable[[random.Random], bytes]]:
     table["torch pickle"] = _repacked(seeds["torch zip"])
     table["torch pickle 4"] = _repacked(seeds["torch protocol 4"])
     table["npy in npz"] = _repacked(seeds["npz stored"])
-    return table
+    return table | makers()
 
 
 def check(path: Path) -> bool:
@@ -173,6 +162,7 @@ def fuzz(name: str, count: int, seed: int, folder: Path) -> Tally:
     draw, build, tally = random.Random(f"{name} {seed}"), builders()[name], Tally()
     path, shard = folder / f"{name.replace(' ', '_')}.bin", folder / "one.safetensors"
     shard.write_bytes(make.safetensors({"a": make.row([3], 0, 12)}, bytes(12)))
+    held = _held(folder)
     for _ in range(count):
         path.write_bytes(build(draw))
         start = time.process_time()
@@ -182,9 +172,21 @@ def fuzz(name: str, count: int, seed: int, folder: Path) -> Tally:
         tally.refused += not good
         if tally.slowest > SLOWEST:
             raise AssertionError(f"{path} took {tally.slowest:.2f} s")
+    if _held(folder) != held:
+        raise AssertionError(f"{name}: a file is still open, mapped or in {folder}")
     path.unlink()
     shard.unlink()
     return tally
+
+
+def _held(folder: Path) -> tuple[int, bool, int]:
+    """Descriptors of this process, whether it maps a file of `folder`, and files in there."""
+    gc.collect()
+    process = Path("/proc/self")  # Linux tells; elsewhere only the folder is looked at
+    descriptors = len(list((process / "fd").iterdir())) if process.exists() else 0
+    maps = (process / "maps").read_text() if process.exists() else ""
+    names = [file.name for file in folder.iterdir() if file.suffix != ".bin"]
+    return descriptors, str(folder) in maps, len(names)
 
 
 def main() -> None:
