@@ -1,5 +1,6 @@
 """What is saved is read back and compared; what cannot be saved leaves nothing behind."""
 
+import logging
 import os
 
 import jax.numpy as jnp
@@ -148,6 +149,46 @@ def test_an_orbax_directory_is_not_overwritten_and_not_read_unasked(tmp_path):
         save_params(tmp_path / "p.orbax", {"w": KERNEL})
     with pytest.raises(CheckpointError, match="is a directory"):
         open_checkpoint(tmp_path / "p.orbax")
+
+
+def test_what_orbax_itself_wrote_is_read(tmp_path):
+    import orbax.checkpoint as ocp
+
+    tree = {"params": {"w": KERNEL, "half": jnp.ones(3, jnp.bfloat16), "list": [jnp.zeros(2)]}}
+    ocp.PyTreeCheckpointer().save(tmp_path / "pytree", tree)
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "standard", tree)
+        writer.save(tmp_path / "nnx", nnx.state(nnx.Linear(3, 5, rngs=nnx.Rngs(0))))
+    with ocp.CheckpointManager(tmp_path / "run") as manager:
+        manager.save(7, args=ocp.args.StandardSave(tree))
+    for name in ("pytree", "standard", "run/7", "run/7/default"):
+        with open_checkpoint(tmp_path / name, allow_directories=True) as checkpoint:
+            assert checkpoint.keys() == {"params/w", "params/half", "params/list/0"}, name
+            assert checkpoint["params/w"].tobytes() == KERNEL.tobytes()
+            assert checkpoint["params/half"].dtype == ml_dtypes.bfloat16
+    with open_checkpoint(tmp_path / "nnx", allow_directories=True) as checkpoint:
+        assert checkpoint.keys() == {"kernel", "bias"}
+    with pytest.raises(CheckpointError, match="'run' holds 1 step of training: 7"):
+        open_checkpoint(tmp_path / "run", allow_directories=True)
+    save_params(tmp_path / "named value", {"a": {"value": KERNEL}})
+
+
+def test_a_full_disk_is_a_sentence_from_orbax_too(tmp_path, monkeypatch, caplog):
+    import orbax.checkpoint as ocp
+
+    def full(self, path, tree):
+        path.mkdir()
+        logging.getLogger("absl").error("Traceback (most recent call last)")
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [28]")
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointer, "save", full)
+    with pytest.raises(CheckpointError) as caught:
+        save_params(tmp_path / "p.orbax", {"w": KERNEL})
+    assert str(caught.value) == (
+        "p.orbax cannot be written: No space left on device. Choose another folder, or make room."
+    )
+    assert caplog.records == []
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_link_inside_an_orbax_directory_is_refused(tmp_path):

@@ -6,11 +6,13 @@ may be symbolic links to any file of the host (google/orbax 3375).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,11 +29,26 @@ from porting.checkpoint.contents import (
 )
 from porting.checkpoint.dtypes import BY_NAME
 from porting.checkpoint.files import finished
-from porting.errors import CheckpointError, LimitError
+from porting.errors import CheckpointError, LimitError, number_of
 
 ORBAX_FORMAT = "Orbax"
-_MARKS = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint")
+_T = TypeVar("_T")
+_STEP = "_CHECKPOINT_METADATA"
+_MARKS = ("_METADATA", _STEP, "manifest.ocdbt", "checkpoint")
+_VALUE = "/value"  # how Orbax spells the array inside a variable of NNX
 _FILES = 200_000
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Orbax logs the traceback of what it then raises: the person gets a sentence instead."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 #: What a folder of weights holds, the first that is there: an index, or the one file.
@@ -53,7 +70,13 @@ def weights_in(directory: Path) -> list[Path]:
     """
     names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
     if any(mark in names for mark in _MARKS):
-        return [directory]
+        return [_item(directory, names)]
+    steps = [name for name in names if (directory / name / _STEP).is_file()]
+    if steps:
+        raise CheckpointError(
+            f"{quoted(directory.name)} holds {number_of(len(steps), 'step')} of training: "
+            f"{', '.join(steps[:5])}. Pass the directory of one of them."
+        )
     found = ([name for name in names if name.endswith(end)] for end in _WEIGHTS)
     chosen = next(filter(None, found), [])
     if len(chosen) != 1:
@@ -63,6 +86,19 @@ def weights_in(directory: Path) -> list[Path]:
             "directory that Orbax wrote."
         )
     return [directory / chosen[0]]
+
+
+def _item(directory: Path, names: list[str]) -> Path:
+    """The directory of the arrays: a `CheckpointManager` keeps them one below its step."""
+    if names.count(_STEP) == 0 or any(mark in names for mark in _MARKS if mark != _STEP):
+        return directory
+    items = [name for name in names if (directory / name / _MARKS[0]).is_file()]
+    if len(items) != 1:
+        raise CheckpointError(
+            f"{quoted(directory.name)} holds {number_of(len(items), 'item')} of Orbax"
+            f"{': ' if items else ''}{', '.join(items[:5])}. Pass the directory of one item."
+        )
+    return directory / items[0]
 
 
 def read_orbax(directory: Path, max_bytes: int | None = None) -> Contents:
@@ -79,11 +115,12 @@ def read_orbax(directory: Path, max_bytes: int | None = None) -> Contents:
     try:
         import orbax.checkpoint as ocp
 
-        handler = ocp.PyTreeCheckpointer()
-        tree = handler.metadata(directory.absolute()).item_metadata.tree
+        with quiet():
+            handler = ocp.PyTreeCheckpointer()
+            tree = handler.metadata(directory.absolute()).item_metadata.tree
     except Exception as error:
         raise _refused(name, error) from None
-    leaves = dict(_flatten(tree))
+    leaves = spelled(dict(_flatten(tree)))
     check_count(name, len(leaves))
     arrays: dict[str, np.ndarray] = {}
 
@@ -128,6 +165,16 @@ def _check_plain(directory: Path, name: str) -> int:
     return size
 
 
+def spelled(leaves: Mapping[str, _T]) -> dict[str, _T]:
+    """Leaves by path, those of an NNX state as NNX itself spells them.
+
+    >>> spelled({"norm/scale/value": 1, "fc/kernel/value": 2})
+    {'norm/scale': 1, 'fc/kernel': 2}
+    """
+    is_nnx = all(path.endswith(_VALUE) for path in leaves)
+    return {path.removesuffix(_VALUE) if is_nnx else path: leaf for path, leaf in leaves.items()}
+
+
 def _flatten(tree: Any) -> Iterator[tuple[str, Any]]:
     stack: list[tuple[tuple[str, ...], Any]] = [((), tree)]
     while stack:
@@ -155,12 +202,14 @@ def _restore(
         tree = handler.metadata(directory.absolute()).item_metadata.tree
         plain = ocp.RestoreArgs(restore_type=np.ndarray)
         arguments = jax.tree.map(lambda _: plain, tree)
-        restored = handler.restore(
-            directory.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments)
-        )
+        with quiet():
+            restored = handler.restore(
+                directory.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments)
+            )
     except Exception as error:
         raise _refused(name, error) from None
-    return {path: np.array(leaf) for path, leaf in _flatten(restored) if path in leaves}
+    found = spelled(dict(_flatten(restored)))
+    return {path: np.array(leaf) for path, leaf in found.items() if path in leaves}
 
 
 def _refused(name: str, error: Exception) -> CheckpointError:

@@ -6,7 +6,9 @@ garbage for arrays that are not C-contiguous (safetensors 825) and lacks the 8-b
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from porting.checkpoint.directories import quiet
 from porting.checkpoint.dtypes import BY_NAME, PLAIN, SAFETENSORS
 from porting.errors import CheckpointError
 from porting.tree import unflatten
@@ -79,9 +82,12 @@ def _write_orbax(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> Non
     import orbax.checkpoint as ocp
 
     try:
-        ocp.PyTreeCheckpointer().save(path.absolute(), unflatten(arrays))
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
+        with quiet():
+            ocp.PyTreeCheckpointer().save(path.absolute(), unflatten(arrays))
+    except (ValueError, RuntimeError) as error:
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"Orbax cannot write these arrays: {reason:.160}.") from None
 
 
