@@ -183,6 +183,8 @@ def fold(lines: Iterable[str]) -> list[str]:
 
     >>> fold(["layer.0.bias is open", "layer.1.bias is open", "head is open"])
     ['layer.{0,1}.bias is open', 'head is open']
+    >>> fold(f"layer.{i}.bias is open" for i in range(48))
+    ['layer.{0…47}.bias is open']
     """
     groups: dict[str, list[str]] = {}
     for line in lines:
@@ -191,6 +193,15 @@ def fold(lines: Iterable[str]) -> list[str]:
         groups.setdefault(key, []).append(match[0] if match else "")
     folded = []
     for key, found in groups.items():
-        numbers = found[0] if len(found) == 1 else "{" + ",".join(found) + "}"
+        numbers = found[0] if len(found) == 1 else "{" + _run(found) + "}"
         folded.append(key.replace("\0", numbers))
     return folded
+
+
+def _run(numbers: list[str]) -> str:
+    """Numbers for a message: the first and the last where none is missing between them."""
+    in_order = sorted(numbers, key=int)
+    whole = [str(int(in_order[0]) + i) for i in range(len(numbers))]
+    return (
+        f"{whole[0]}…{whole[-1]}" if len(numbers) > 3 and in_order == whole else ",".join(numbers)
+    )

@@ -124,7 +124,7 @@ def test_leaves_left_over_on_both_sides_are_folded():
     assert str(error.value).splitlines() == [
         "The leaves do not match:",
         "head has no place in the target",
-        "layer.{0,1,10,11,2,3,4,5,6,7,8,9}.bias is not filled",
+        "layer.{0…11}.bias is not filled",
     ]
 
 
