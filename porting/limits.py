@@ -23,6 +23,7 @@ HEADER_BYTES = 4 * 2**20  #: the header of a safetensors file
 PICKLE_BYTES = 8 * 2**20  #: the pickle inside a PyTorch file
 PICKLE_OPCODES = 500_000  #: its opcodes
 PICKLE_NAMES = 2_000  #: the classes and functions that it names
+MSGPACK_VALUES = 100_000  #: values of a Flax msgpack: its tensors, the tables they lie in, counters
 TENSORS = 20_000  #: tensors of one checkpoint
 RANK = 8  #: axes of one tensor
 NAME_CHARACTERS = 512  #: length of a tensor's name

@@ -384,3 +384,17 @@ def test_an_overlap_is_refused_as_such(tmp_path):
     path.write_bytes(CASES["archive: overlapping names"])
     with pytest.raises(CheckpointError, match=r"'b\.npy' overlaps another"):
         open_checkpoint(path)
+
+
+def test_msgpack_at_the_limit_of_its_values_takes_half_a_second(tmp_path):
+    count = limits.MSGPACK_VALUES + 5
+    keys = b"".join(b"\xa6%06d\xc0" % i for i in range(count))
+    path = tmp_path / "model.msgpack"
+    path.write_bytes(b"\xdf" + struct.pack(">I", count) + keys)
+    times: list[float] = []
+    while len(times) < 5 and min(times, default=9) > 0.5:
+        start = time.process_time()
+        with pytest.raises(LimitError, match="more than 100,000 values"):
+            open_checkpoint(path)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.5

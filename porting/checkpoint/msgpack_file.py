@@ -200,9 +200,9 @@ def _leaves(scanner: _Scanner) -> Iterator[tuple[tuple[str, ...], Any]]:
     while True:
         value = scanner.value()
         values += 1
-        if values > limits.PICKLE_OPCODES or len(stack) >= limits.DEPTH:
+        if values > limits.MSGPACK_VALUES or len(stack) >= limits.DEPTH:
             raise LimitError(
-                f"{scanner.file.name}: holds more than {limits.PICKLE_OPCODES:,} values or tables "
+                f"{scanner.file.name}: holds more than {limits.MSGPACK_VALUES:,} values or tables "
                 f"more than {limits.DEPTH} deep. Save the parameters alone."
             )
         if isinstance(value, _Open):
