@@ -18,8 +18,8 @@ NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 
 _ODD = [*NUMBERS, -1, 1.5, 1e400, True, None, "", "a", [], {}, [[]], [0, 24], "F32", 3, 24, 48]
 
 
-def _fields(data: bytes, mark: bytes, layout: str) -> list[int]:
-    """Where the fields of every record that begins with `mark` lie."""
+def _places(data: bytes, mark: bytes, layout: str) -> list[int]:
+    """Where every record that begins with `mark` lies."""
     size, places, at = struct.calcsize(layout), [], data.find(mark)
     while 0 <= at <= len(data) - size:
         places.append(at)
@@ -30,12 +30,13 @@ def _fields(data: bytes, mark: bytes, layout: str) -> list[int]:
 def zip_directory(seed: bytes) -> Maker:
     """A field of one record of a zip file set to another number; both directories are there."""
     records = {b"PK\1\2": "<4s6H3L5H2L", b"PK\3\4": "<4s5H3L2H", b"PK\5\6": "<4s4H2LH"}
+    places = {mark: _places(seed, mark, layout) for mark, layout in records.items()}
 
     def build(draw: random.Random) -> bytes:
         data = bytearray(seed)
         for _ in range(draw.choice((1, 1, 2, 4))):
             mark = draw.choice(list(records))
-            at = draw.choice(_fields(seed, mark, records[mark]))
+            at = draw.choice(places[mark])
             values = list(struct.unpack_from(records[mark], data, at))
             chosen = draw.randrange(1, len(values))
             wide = "L" in records[mark] and values[chosen] > 0xFFFF
