@@ -9,7 +9,7 @@ tells which is meant, all are kept, with their names in front, joined by '.'.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,12 +107,12 @@ def _table(value: Any) -> dict[Any, Any] | Sequence[Any] | None:
 
 def _items(table: dict[Any, Any] | Sequence[Any], depth: int) -> Iterator[tuple[Any, Any]] | None:
     """The items of a table, or of a list or far down those that can lead to a tensor, if any."""
-    if not isinstance(table, dict):
-        values, items = table, enumerate(table)
-    elif depth < 2:
-        return iter(table.items())
-    else:
+    values: Iterable[Any] = table
+    items: Iterable[tuple[Any, Any]] = enumerate(table)
+    if isinstance(table, dict):
         values, items = table.values(), table.items()
+        if depth < 2:
+            return iter(items)
     if _PLAIN.issuperset(map(type, values)):
         return None
     return iter([item for item in items if type(item[1]) not in _PLAIN])

@@ -21,13 +21,13 @@ def inspect(checkpoint: Shards, as_json: AsJson = False) -> None:
             about = {"format": found.format, "bytes": found.nbytes, "notes": list(found.notes)}
             print_json(about | {"metadata": found.metadata, "tensors": rows})
             return
-        rows = table("Tensor")
-        rows.add_column("Shape", no_wrap=True)
-        rows.add_column("dtype", no_wrap=True)
-        rows.add_column("Bytes", no_wrap=True, justify="right")
+        listed = table("Tensor")
+        listed.add_column("Shape", no_wrap=True)
+        listed.add_column("dtype", no_wrap=True)
+        listed.add_column("Bytes", no_wrap=True, justify="right")
         for key, spec in specs.items():
-            rows.add_row(escape(key), str(tuple(spec.shape)), str(spec.dtype), f"{spec.nbytes:,}")
+            listed.add_row(escape(key), str(tuple(spec.shape)), str(spec.dtype), f"{spec.nbytes:,}")
         out = console()
-        out.print(rows)
+        out.print(listed)
         total = f"{number_of(len(specs), 'tensor')}, {found.nbytes:,} bytes, {found.format}"
         out.print("\n".join([total, *found.notes]), markup=False)
