@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
+from porting.mapping.counting import by_name, follows, order_of, reread
 from porting.mapping.evidence import Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
@@ -86,15 +87,54 @@ def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: boo
     targets = units(goal, ordered=False)
     sources = expand(units(_parameters(specs, targets), ordered), targets)
     pairs = assign(sources, targets)
-    relations = Relations(pairs)
-    found = _found(specs, sources, targets, pairs, relations, complete=True)
-    if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
-        found = _found(specs, sources, targets, pairs, relations, complete=False)
+    found = _complete(specs, goal, sources, targets, pairs)
+    found = _counted_apart(specs, goal, sources, targets, pairs, found)
     unmapped = {
         path: "nothing in the source fits its name and shape" for path in goal if path not in found
     }
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
+
+
+def _counted_apart(
+    specs: AnyMapping[str, Any],
+    goal: AnyMapping[str, Any],
+    sources: list[Unit],
+    targets: list[Unit],
+    pairs: list[Pair],
+    found: dict[str, MappedLeaf],
+) -> dict[str, MappedLeaf]:
+    """`found`, with questions where the numbers of auto-named targets are in doubt."""
+    if not any(unit.auto_within for unit in targets):
+        return found
+    named = by_name(sources)
+    named_pairs = assign(named, targets)
+    defined, along_names = order_of(pairs), order_of(named_pairs)
+    if follows(defined, along_names):
+        return found
+    along = _complete(specs, goal, named, targets, named_pairs)
+    fits = not along_names.broken
+    if fits and not defined.broken:
+        return reread(found, along, [found, along])
+    free = [replace(unit, order=-1) for unit in sources]
+    cautious = _complete(specs, goal, free, targets, assign(free, targets, counted=fits))
+    first = along if fits else cautious
+    return reread(cautious, first, [first, found, cautious])
+
+
+def _complete(
+    specs: AnyMapping[str, Any],
+    goal: AnyMapping[str, Any],
+    sources: list[Unit],
+    targets: list[Unit],
+    pairs: list[Pair],
+) -> dict[str, MappedLeaf]:
+    """Target path -> leaf; surer where every leaf is filled and every key has a place."""
+    relations = Relations(pairs)
+    found = _found(specs, sources, targets, pairs, relations, complete=True)
+    if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
+        found = _found(specs, sources, targets, pairs, relations, complete=False)
+    return found
 
 
 def _found(
@@ -120,7 +160,9 @@ def _parameters(specs: AnyMapping[str, Any], targets: list[Unit]) -> dict[str, A
     size than the rest of the source can fill.
     """
     rest = {key: spec for key, spec in specs.items() if not unused_reason(key, spec)}
-    wanted = Counter(t.size for t in targets) - Counter(u.size for u in units(rest, False))
+    second = {key for keys in _second_names(rest).values() for key in keys}
+    known = units({key: spec for key, spec in rest.items() if key not in second}, ordered=False)
+    wanted = Counter(t.size for t in targets) - Counter(u.size for u in known)
     for key, spec in specs.items():
         if key in rest or buffer_reason(key, strict=True):
             continue
@@ -132,21 +174,35 @@ def _parameters(specs: AnyMapping[str, Any], targets: list[Unit]) -> dict[str, A
     return {key: spec for key, spec in specs.items() if key in rest and key not in spare}
 
 
-def _other_names(specs: AnyMapping[str, Any], targets: list[Unit]) -> set[str]:
-    """Second names of one token table (`shared` is also `encoder.embed_tokens`), where the
-    target has no place for them."""
+def _second_names(specs: AnyMapping[str, Any]) -> dict[tuple[int, ...], list[str]]:
+    """shape -> keys of the token tables beside one called `shared`, whose names they are."""
     tables: dict[tuple[int, ...], list[Unit]] = defaultdict(list)
     for unit in units(specs, ordered=False):
         if unit.role == "tok" and unit.parts.keys() == {"w"}:
             tables[unit.parts["w"].shape].append(unit)
+    return {
+        shape: [u.parts["w"].sources[0] for u in named if u.path[-1] != "shared"]
+        for shape, named in tables.items()
+        if any(unit.path[-1] == "shared" for unit in named)
+    }
+
+
+def _other_names(specs: AnyMapping[str, Any], targets: list[Unit]) -> set[str]:
+    """Second names of one token table (`shared` is also `encoder.embed_tokens`), where the
+    target has no place for them."""
     spare: set[str] = set()
-    for shape, named in tables.items():
+    found = units(specs, ordered=False)
+    for shape, keys in _second_names(specs).items():
         places = sum(
             t.role == "tok" or t.parts["w"].name == "embedding"
             for t in targets if "w" in t.parts and t.parts["w"].shape == shape
         )  # fmt: skip
-        if places == 1 and any(unit.path[-1] == "shared" for unit in named):
-            spare |= {u.parts["w"].sources[0] for u in named if u.path[-1] != "shared"}
+        places -= sum(
+            u.role in ("pos", "type") and u.parts["w"].shape == shape
+            for u in found if "w" in u.parts
+        )  # fmt: skip
+        if places == 1:
+            spare |= set(keys)
     return spare
 
 

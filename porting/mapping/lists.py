@@ -37,6 +37,11 @@ class Numbered:
     ranks: dict[Path, int]
     chain: frozenset[int]
 
+    @property
+    def auto(self) -> bool:
+        """Whether Flax counted the members (`Block_0`)."""
+        return not self.stem and bool(self.parent) and self.parent[-1][:1].isupper()
+
 
 def numbered(units: Sequence[Unit]) -> list[Numbered]:
     """All lists of two or more members, outer lists first."""
@@ -61,13 +66,20 @@ def numbered(units: Sequence[Unit]) -> list[Numbered]:
 
 
 class Alignment:
-    """Pairs of lists; says whether two layers sit at the same places of theirs."""
+    """Pairs of lists; says whether two layers sit at the same places of theirs.
 
-    def __init__(self, sources: Sequence[Unit], targets: Sequence[Unit]) -> None:
+    Args:
+        counted: whether lists that Flax numbered itself may be paired at all.
+    """
+
+    def __init__(
+        self, sources: Sequence[Unit], targets: Sequence[Unit], counted: bool = True
+    ) -> None:
         self._of: dict[str, dict[Path, tuple[int, int]]] = {"source": {}, "target": {}}
         self.pairs: list[tuple[Numbered, Numbered]] = []
         self.unpaired: list[Numbered] = []
         left, right = numbered(sources), numbered(targets)
+        right = [n for n in right if counted or not n.auto]
         while True:
             chosen = self._next(left, right)
             if chosen is None:

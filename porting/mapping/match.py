@@ -55,13 +55,17 @@ class Pair:
     asked: frozenset[str] = frozenset()
 
 
-def assign(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Pair]:
-    """The best pairs of layers, each with its margin."""
+def assign(sources: Sequence[Unit], targets: Sequence[Unit], counted: bool = True) -> list[Pair]:
+    """The best pairs of layers, each with its margin.
+
+    Args:
+        counted: whether the numbers of auto-named targets (`Dense_0`) tell an order.
+    """
     scorer = Scorer(sources, targets)
-    alignment = Alignment(sources, targets)
+    alignment = Alignment(sources, targets, counted)
     scores = _scores(sources, targets, scorer, alignment)
     pairs = [p for group in _groups(scores) for p in _solve(group, sources, targets, scores)]
-    _weigh(pairs, sources, targets, scores)
+    _weigh(pairs, sources, targets, scores, ORDER if counted else 0.0)
     common = GENERIC | _everywhere(sources) | _everywhere(targets)
     sizes = Counter(u.size for u in sources) + Counter(u.size for u in targets)
     for pair in pairs:
@@ -146,7 +150,7 @@ def _rank(unit: Unit) -> tuple:
 
 def _weigh(
     pairs: list[Pair], sources: Sequence[Unit], targets: Sequence[Unit],
-    scores: dict[tuple[int, int], float],
+    scores: dict[tuple[int, int], float], order: float,
 ) -> None:  # fmt: skip
     """Try every exchange and note what the cheapest costs."""
     s_of = {id(unit): i for i, unit in enumerate(sources)}
@@ -163,7 +167,7 @@ def _weigh(
             back = scores.get((s_of[id(holder.source)], t_of[id(mine.target)]))
             if back is None:
                 continue
-            cost = mine.score + holder.score - score - back + ORDER * _order(holder, mine)
+            cost = mine.score + holder.score - score - back + order * _order(holder, mine)
             _note(holder, cost, sources[i])
             _note(mine, cost, holder.source)
 

@@ -83,7 +83,8 @@ def _last_one(
         return None
     unit, part = unread[0]
     rule = rule_of(candidates(part, leaf, target.role)[0], part.pick)
-    sure = target.auto or bool(unit.role and unit.role == target.role)
+    alone = "w" not in unit.parts or unit.role == "head" or bool(HEADS & unit.words)
+    sure = alone and (target.auto or bool(unit.role and unit.role == target.role))
     return MappedLeaf(
         leaf.sources[0],
         part.sources,

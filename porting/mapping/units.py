@@ -115,6 +115,12 @@ class Unit:
         return len(self.path) > 1 and self.path[-1].isdigit() and self.path[-2][:1].isupper()
 
     @property
+    def auto_within(self) -> bool:
+        """Whether Flax counted its name or that of a module around it."""
+        pairs = zip(self.path, self.path[1:], strict=False)
+        return any(number.isdigit() and name[:1].isupper() for name, number in pairs)
+
+    @property
     def count(self) -> int:
         """Number of parameters."""
         return sum(part.count for part in self.parts.values())
