@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from porting.leaves import Leaf
 from porting.mapping.match import CONVENTION, Pair
@@ -46,7 +47,7 @@ def order_of(pairs: Sequence[Pair]) -> Order:
     seen: dict[bool, set] = {True: set(), False: set()}
     for members in _counted(pairs).values():
         each = [members[n] for n in sorted(members)]
-        for one, other in zip(each, each[1:], strict=False):
+        for one, other in pairwise(each):
             kinds = _kind(one), _kind(other)
             before = _goes_first(_first(one), _first(other)) if kinds[0] != kinds[1] else None
             if before is not None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from porting.leaves import CONCAT, STACK
 from porting.mapping.lists import Alignment, Numbered, numbered
+from porting.mapping.names import opposite
 from porting.mapping.recurrent import unroll
 from porting.mapping.units import Part, Pick, Unit, with_chains
 
@@ -38,7 +39,9 @@ def _split(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
 
 def _parts(unit: Unit, targets: Sequence[Unit]) -> list[Unit]:
     names = PACKED.get(unit.role)
-    if not names or "w" not in unit.parts or any(t.role == unit.role for t in targets):
+    if not names or "w" not in unit.parts:
+        return []
+    if any(t.role == unit.role and not opposite(t.words, unit.words) for t in targets):
         return []
     lead = bool(unit.parts["w"].lead)
     if len(unit.parts["w"].shape) - lead != 2 or not unit.size:
@@ -98,9 +101,13 @@ def _widths(unit: Unit, names: tuple[str, ...], width: int, targets: Sequence[Un
 def _join(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
     """q, k and v (gate and up) as one layer, where the target packs them."""
     made = list(sources)
-    have = Counter(unit.size for unit in sources)
     for role, names in PACKED.items():
-        packed = {t.size: t.path[-1] for t in targets if t.role == role and not have[t.size]}
+        have = [unit for unit in sources if unit.role == role]
+        packed = {
+            t.size: t.path[-1] for t in targets
+            if t.role == role
+            and not any(u.size == t.size and not opposite(u.words, t.words) for u in have)
+        }  # fmt: skip
         siblings: dict[tuple[str, ...], dict[str, Unit]] = defaultdict(dict)
         for unit in made:
             if unit.role in names and "w" in unit.parts:
@@ -108,7 +115,8 @@ def _join(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
         for parent, found in siblings.items():
             parts = [found[name] for name in names if name in found]
             total = sum(unit.size for unit in parts)
-            if len(parts) == len(names) and total in packed:
+            led = any(part.lead for unit in parts for part in unit.parts.values())
+            if len(parts) == len(names) and total in packed and not led:
                 joined = _joined((*parent, packed[total]), parts)
                 made = [u for u in made if all(u is not p for p in parts)] + joined
     return made

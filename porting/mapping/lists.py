@@ -29,6 +29,7 @@ class Numbered:
         sizes: parameters of the members, in the order of their numbers.
         ranks: path of a member -> its place.
         chain: sizes of the modules around it.
+        least: parameters of the smallest layer of every member.
     """
 
     parent: Path
@@ -36,6 +37,7 @@ class Numbered:
     sizes: tuple[int, ...]
     ranks: dict[Path, int]
     chain: frozenset[int]
+    least: tuple[int, ...] = ()
 
     @property
     def auto(self) -> bool:
@@ -46,11 +48,13 @@ class Numbered:
 def numbered(units: Sequence[Unit]) -> list[Numbered]:
     """All lists of two or more members, outer lists first."""
     totals: dict[Path, int] = defaultdict(int)
+    least: dict[Path, int] = {}
     members: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     for unit in units:
         count = unit.count
         for depth in range(len(unit.path) + 1):
             totals[unit.path[:depth]] += count
+            least[unit.path[:depth]] = min(count, least.get(unit.path[:depth], count))
         for depth, name in enumerate(unit.path):
             found = number_words(name)
             if found and not (found[0] and depth == len(unit.path) - 1):
@@ -61,7 +65,9 @@ def numbered(units: Sequence[Unit]) -> list[Numbered]:
             paths = [by_number[n] for n in sorted(by_number)]
             chain = frozenset(totals[parent[:d]] for d in range(len(parent) + 1))
             sizes = tuple(totals[p] for p in paths)
-            made.append(Numbered(parent, stem, sizes, {p: i for i, p in enumerate(paths)}, chain))
+            ranks = {path: i for i, path in enumerate(paths)}
+            smallest = tuple(least[p] for p in paths)
+            made.append(Numbered(parent, stem, sizes, ranks, chain, smallest))
     return sorted(made, key=lambda n: len(n.parent))
 
 
@@ -120,6 +126,8 @@ class Alignment:
         common = len(mine & theirs) / len(mine | theirs) if mine | theirs else 0.0
         if not equal and (not common or len(set(source.sizes)) != len(set(target.sizes))):
             return None
+        if equal and all(n > m for m, n in zip(source.least, target.least, strict=True)):
+            return None  # as large, of larger layers: the target stacks what the source lists
         return 2.0 * equal + alike + common + overlap(source.chain, target.chain)
 
     def _take(self, source: Numbered, target: Numbered) -> None:

@@ -58,21 +58,20 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("o", r"(^|/)(o_proj|out_proj|to_out|to_out/0|out_lin|attn_vec_einsum|attn_out|wo_attn)$"),
     ("down", r"(mlp|feed_forward|ffn|ff|densereludense|dense_relu_dense|ffw)[a-z_]*/"
              r"(c_proj|proj|wo|output|out|linear|dense|2)$"),
-    ("down", r"(^|/)layers?/\d+/output/dense$"),
-    ("down", r"(^|/)\d+/output/dense$"),
+    ("down", r"(^|/)(\d+|layers?)/output/dense$"),
     ("norm1", r"block/\d+/layer/0/layer_norm$"),
     ("norm2", r"encoder/block/\d+/layer/1/layer_norm$|block/\d+/layer/2/layer_norm$"),
     ("norm3", r"decoder/block/\d+/layer/1/layer_norm$"),
     ("norm_short", r"(downsample|shortcut)/(1|bn|norm[a-z]*)$|(^|/)norm_proj$"),
-    ("norm1", r"\d+/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
+    ("norm1", r"(\d+|layers|blocks|layer)/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
               r"attention_norm|layer_norm_?1|pre_(self_)?attention_(layer_?)?norm|sa_layer_norm|attn_norm|"
               r"input_norm|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
               r"attention_layer_norm|self_attention_layer_norm)$"),
-    ("norm2", r"\d+/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
+    ("norm2", r"(\d+|layers|blocks|layer)/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
               r"ffn_norm|layer_norm_?2|output/layer_?norm|output_layer_norm|pre_ffw_norm|"
               r"mlp_norm|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
               r"post_attention_norm|post_attn_norm)$"),
-    ("norm3", r"\d+/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|(pre_)?cross_att(n|ention)_layer_?norm|cross_norm|"
+    ("norm3", r"(\d+|layers|blocks|layer)/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|(pre_)?cross_att(n|ention)_layer_?norm|cross_norm|"
               r"ln_cross_attn|cross_attn_norm)$"),
     ("cls", r"(^|/)cls(_?token|_embedding|_pos)?$|class_(token|embedding)$"),
     ("layer_scale", r"(^|/)(layer_?scale(_parameter|_?\d)?(/(lambda\d?|gamma|scale))?|gamma(_?\d)?|"
@@ -131,6 +130,8 @@ GENERIC = frozenset(
 _AUTO = re.compile(r"([A-Z][A-Za-z0-9]*?)_(\d+)$")
 _LISTED = re.compile(r"(\w*?(?:layer|block|stage|group|unit|h|to_out|net|[a-rt-z]s))_(\d+)$")
 
+_INSIDE = re.compile(r"(\w*?(?:layer|block|stage|h|[a-rt-z]s))_(\d+)_(?=[A-Za-z])(\w+)$")
+
 
 def components(path: str) -> tuple[str, ...]:
     """The components of a source key or a target path, numbers standing alone.
@@ -142,8 +143,12 @@ def components(path: str) -> tuple[str, ...]:
     """
     parts: list[str] = []
     for part in path.replace("/", ".").split("."):
-        counted = _AUTO.match(part) or _LISTED.match(part)
-        parts += [counted[1], counted[2]] if counted else [part]
+        rest = part
+        while inside := _INSIDE.match(rest):
+            parts += [inside[1], inside[2]]
+            rest = inside[3]
+        counted = _AUTO.match(rest) or _LISTED.match(rest)
+        parts += [counted[1], counted[2]] if counted else [rest]
     return tuple(parts)
 
 

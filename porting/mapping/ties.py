@@ -50,7 +50,7 @@ def _namesake(
         part = unit.parts.get(slot)
         if part is None or part.count != leaf.count or part.sources[0] in read:
             continue
-        if literal(unit.path, target.path) < 0.9:
+        if literal(unit.path, target.path) < 0.9 or _numbers(unit) != _numbers(target):
             continue
         fits = candidates(part, leaf, target.role)
         if fits:
@@ -58,6 +58,10 @@ def _namesake(
             return MappedLeaf(leaf.sources[0], part.sources, rule, part.join, True,
                               f"The names agree: {unit}.")  # fmt: skip
     return None
+
+
+def _numbers(unit: Unit) -> tuple[str, ...]:
+    return tuple(name for name in unit.path if name.isdigit())
 
 
 def _last_one(
@@ -108,11 +112,13 @@ def _tables(sources: list[Unit], found: AnyMapping[str, MappedLeaf]) -> list[Uni
 
 def _tied(target: Unit, leaf: Part, tables: list[Unit]) -> MappedLeaf | None:
     """The token table again, as a head or as another module's table."""
+    if target.role not in ("", "head", "tok"):
+        return None
     for unit in tables:
         part = unit.parts["w"]
         fits = candidates(part, leaf, target.role)
         if fits:
-            sure = bool(target.role in ("head", "tok") or HEADS & target.words)
+            sure = bool(target.role or HEADS & set(target.own_words))
             why = f"The source has no tensor for it; it is tied to {unit}"
             return MappedLeaf(leaf.sources[0], part.sources, rule_of(fits[0], part.pick), part.join,
                               sure, f"{why}." if sure else f"{why}, if it is the head")  # fmt: skip
@@ -137,7 +143,9 @@ def _twin(key: str, shape: tuple[int, ...], specs: AnyMapping[str, Any], read: s
     """The tensor that is read and that this key is another name of, by convention."""
     path = components(key)
     *module, name = path
-    table = role(tuple(module)) in ("tok", "head") or HEADS & {w for c in path for w in words(c)}
+    table = role(tuple(module)) in ("tok", "head") or HEADS & {
+        w for c in module[-1:] for w in words(c)
+    }
     if not table:
         return ""
     for other in read:

@@ -237,7 +237,7 @@ def _place(key: str, present: set[str]) -> tuple[tuple[str, ...], str, str]:
         if other in present:
             return _clean(parents), "w" if lower == "gamma" else "b", "scale"
     if lower in SLOTS:
-        return _clean(parents), SLOTS[lower], lower
+        return _clean(parents), SLOTS[lower], lower.replace("embeddings", "embedding")
     split = re.match(r"(.+)_(weight|bias|kernel)$", name)
     if split and any(f"{key[: -len(name)]}{split[1]}_{w}" in present for w in ("weight", "kernel")):
         return _clean([*parents, split[1]]), SLOTS[split[2]], split[2]
