@@ -8,6 +8,7 @@ order decides, show which it is: where they contradict the order, no layer is pl
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -89,14 +90,15 @@ def by_name(sources: Iterable[Unit]) -> list[Unit]:
         for parent, names in numbers.items()
         for rank, name in enumerate(sorted(names))
     }
-    place = {path: i for i, path in enumerate(sorted({unit.path for unit in sources}))}
+    keys = [next(iter(unit.parts.values())).sources[0] for unit in sources]
+    place = {key: i for i, key in enumerate(sorted(keys, key=lambda key: re.split("[./]", key)))}
     return [
         replace(
             unit,
             path=tuple(ranks.get(unit.path[: d + 1], c) for d, c in enumerate(unit.path)),
-            order=place[unit.path],
+            order=place[key],
         )
-        for unit in sources
+        for unit, key in zip(sources, keys, strict=True)
     ]
 
 

@@ -18,11 +18,15 @@ class Relations:
     """Which weights of this port are transposed, learnt from those that are not square.
 
     A square weight fits as it is and transposed. Its siblings that are not square fit one
-    way only; the nearest of them decide. Without any, the convention of the two names does.
+    way only; the nearest of them decide. Without any, the convention of the two names does:
+    a model of GPT-2's `Conv1D` has a packed `c_attn`, and one that attends without has none.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._known: list[tuple[tuple[str, ...], str]] = []
+        names = {name for pair in pairs for name in pair.source.path}
+        attends = any(pair.source.role in ("q", "qkv") for pair in pairs)
+        self._conv1d = CONV1D if "c_attn" in names or not attends else frozenset()
         for pair in pairs:
             source, target = pair.source.parts.get("w"), pair.target.parts.get("w")
             if source is None or target is None or pair.source.is_norm:
@@ -48,7 +52,7 @@ class Relations:
             doubt = "its neighbours disagree about the transpose, and it is square"
         elif said and (depth or chosen in said or pair.target.parts["w"].name == "weight"):
             chosen = next(iter(said))
-        elif said or own in CONV1D or pair.target.parts["w"].name == "weight":
+        elif said or own in self._conv1d or pair.target.parts["w"].name == "weight":
             doubt = "it is square, and nothing says whether it is stored (out, in) or (in, out)"
         first = next(layout for layout in fits if layout.relation == chosen)
         return first, [layout for layout in fits if layout is not first], doubt

@@ -84,7 +84,7 @@ def source_specs(source: Any) -> tuple[dict[str, Any], bool]:
 
 
 def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: bool) -> Mapping:
-    targets = units(goal, ordered=False)
+    targets = units(goal, ordered=False, target=True)
     sources = expand(units(_parameters(specs, targets), ordered), targets)
     pairs = assign(sources, targets)
     found = _complete(specs, goal, sources, targets, pairs)

@@ -7,7 +7,9 @@ tables of this file; the rest of the package sees words and roles.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable
 from functools import cache
 
 #: words that mean the same; "" drops the word
@@ -150,6 +152,28 @@ def components(path: str) -> tuple[str, ...]:
         counted = _AUTO.match(rest) or _LISTED.match(rest)
         parts += [counted[1], counted[2]] if counted else [rest]
     return tuple(parts)
+
+
+def counters(paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Modules that haiku counts (`linear`, `linear_1`), by the names that Flax counts with.
+
+    >>> counters([("mlp", "linear", "w"), ("mlp", "linear_1", "w"), ("mlp", "out", "w")])
+    {('mlp', 'linear'): 'Linear_0', ('mlp', 'linear_1'): 'Linear_1'}
+    """
+    inside: dict[tuple[str, ...], dict[str, None]] = {}
+    for path in paths:
+        for depth, name in enumerate(path[:-1]):
+            inside.setdefault(path[:depth], {})[name] = None
+    made = {}
+    for parent, names in inside.items():
+        for name in names:
+            if f"{name}_1" not in names or f"{name}_0" in names or not set(words(name)) <= GENERIC:
+                continue
+            stem = "".join(part.capitalize() for part in name.split("_"))
+            made[*parent, name] = f"{stem}_0"
+            for number in itertools.takewhile(lambda n: f"{name}_{n}" in names, itertools.count(1)):  # noqa: B023
+                made[*parent, f"{name}_{number}"] = f"{stem}_{number}"
+    return made
 
 
 @cache

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from porting.leaves import ONLY, Join
-from porting.mapping.names import WRAPPERS, components, natural, role, words
+from porting.mapping.names import WRAPPERS, components, counters, natural, role, words
 
 #: leaf name -> slot of a layer
 SLOTS = {
@@ -180,8 +180,12 @@ def unused_reason(key: str, spec: Any) -> str:
     return buffer_reason(key)
 
 
-def units(leaves: Mapping[str, Any], ordered: bool) -> list[Unit]:
+def units(leaves: Mapping[str, Any], ordered: bool, target: bool = False) -> list[Unit]:
     """Group leaves (path -> anything with `.shape`) into layers.
+
+    Args:
+        ordered: whether the order of the leaves is that of their definition.
+        target: whether modules may be counted as haiku does (`linear`, `linear_1`).
 
     >>> import numpy as np
     >>> found = units({"ln.weight": np.ones(3), "ln.bias": np.ones(3)}, ordered=True)
@@ -191,10 +195,13 @@ def units(leaves: Mapping[str, Any], ordered: bool) -> list[Unit]:
     grouped: dict[tuple[tuple[str, ...], bool], dict[str, Part]] = {}
     keys = list(leaves)
     present = set(keys)
+    counted = counters(tuple(re.split(r"[./]", key)) for key in keys) if target else {}
     for key in keys:
-        path, slot, name = _place(key, present)
+        path, slot, name = _place(key, present, counted)
         shape = tuple(int(n) for n in leaves[key].shape)
         bare = slot == "raw"
+        if ("w" if bare else slot) in grouped.get((path, bare), {}):
+            path = components(key)[:-1]  # two paths that only a wrapper tells apart
         grouped.setdefault((path, bare), {})["w" if bare else slot] = Part((key,), shape, name)
     ranked = {key: i for i, key in enumerate(keys)}
     made = [
@@ -222,9 +229,12 @@ def with_chains(made: Iterable[Unit]) -> list[Unit]:
     ]
 
 
-def _place(key: str, present: set[str]) -> tuple[tuple[str, ...], str, str]:
+def _place(
+    key: str, present: set[str], counted: Mapping[tuple[str, ...], str]
+) -> tuple[tuple[str, ...], str, str]:
     """Components of the layer, slot and leaf name of one key."""
-    parts = re.split(r"[./]", key)
+    given = re.split(r"[./]", key)
+    parts = [counted.get(tuple(given[: i + 1]), name) for i, name in enumerate(given)]
     while len(parts) > 1 and parts[0] in ("params", "batch_stats"):
         parts = parts[1:]
     if len(parts) > 3 and parts[-3] == "parametrizations":
@@ -236,6 +246,8 @@ def _place(key: str, present: set[str]) -> tuple[tuple[str, ...], str, str]:
         other = key[: -len(name)] + ("beta" if lower == "gamma" else "gamma")
         if other in present:
             return _clean(parents), "w" if lower == "gamma" else "b", "scale"
+    if lower == "offset" and key[: -len(name)] + "scale" in present:
+        return _clean(parents), "b", "bias"
     if lower in SLOTS:
         return _clean(parents), SLOTS[lower], lower.replace("embeddings", "embedding")
     split = re.match(r"(.+)_(weight|bias|kernel)$", name)
