@@ -136,16 +136,22 @@ def _joined(path: tuple[str, ...], units: list[Unit]) -> list[Unit]:
         elif each[0].name in ("weight", "bias"):
             total = sum(part.shape[0] for part in each)
             parts[slot] = Part(keys, (total, *each[0].shape[1:]), each[0].name, CONCAT)
-    return [Unit(path, parts, units[0].order)] if "w" in parts else list(units)
+    if "w" not in parts:
+        return list(units)
+    lone = [(u, {s: p for s, p in u.parts.items() if s not in parts}) for u in units]
+    return [
+        Unit(path, parts, units[0].order),
+        *(Unit(unit.path, rest, unit.order) for unit, rest in lone if rest),
+    ]
 
 
 def _stack(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
     """Layers of a list as one layer with a leading axis, where the target scans them."""
-    sizes = {t.size for t in targets}
     made = list(sources)
     for layers in Alignment(sources, targets).unpaired:
         members = _members(made, layers)
         count = len(layers.ranks)
+        sizes = {t.size for t in targets if _has_axis(t, count)}
         alike = members and all(
             len(units) == count and len({_shapes(u) for u in units}) == 1
             for units in members.values()
@@ -157,6 +163,12 @@ def _stack(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
         parent = (*layers.parent, layers.stem) if layers.stem else layers.parent
         made += [_stacked((*parent, *rest), units) for rest, units in members.items()]
     return made
+
+
+def _has_axis(unit: Unit, count: int) -> bool:
+    """Whether every leaf has an axis for so many layers beside its own."""
+    shapes = [part.shape for part in unit.parts.values()]
+    return all(count in shape and len(shape) > 1 for shape in shapes)
 
 
 def _wanted(unit: Unit, count: int, sizes: set[int]) -> bool:

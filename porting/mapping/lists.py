@@ -124,7 +124,8 @@ class Alignment:
         equal = source.sizes == target.sizes
         alike = literal((*source.parent, source.stem), (*target.parent, target.stem))
         common = len(mine & theirs) / len(mine | theirs) if mine | theirs else 0.0
-        if not equal and (not common or len(set(source.sizes)) != len(set(target.sizes))):
+        named = common and not target.auto
+        if not equal and (not named or len(set(source.sizes)) != len(set(target.sizes))):
             return None
         if equal and all(n > m for m, n in zip(source.least, target.least, strict=True)):
             return None  # as large, of larger layers: the target stacks what the source lists
