@@ -20,7 +20,7 @@ from porting.mapping.scores import Scorer, number_words
 from porting.mapping.units import Unit
 
 SURE = 0.4  #: an exchange that costs less leaves the question open
-RIVALS = 8  #: as many alternatives are shown to a person
+RIVALS = 64  #: as many alternatives are kept for a person
 CROWD = 100  #: of more layers than these that fit one place, only namesakes are looked at
 ORDER = 2.0  #: what agreement in order is worth
 CONVENTION = {
@@ -170,6 +170,25 @@ def _weigh(
             cost = mine.score + holder.score - score - back + order * _order(holder, mine)
             _note(holder, cost, sources[i])
             _note(mine, cost, holder.source)
+    _widen(pairs, {(id(sources[i]), id(targets[j])) for i, j in scores})
+
+
+def _widen(pairs: Sequence[Pair], possible: set[tuple[int, int]]) -> None:
+    """The rivals of a pair's rivals are its rivals too: three may change places in a ring."""
+    holder = {id(pair.source): pair for pair in pairs}
+    asked = [pair for pair in pairs if pair.rivals]
+    ring: dict[int, set[int]] = {}
+    for pair in asked:
+        joined = {id(pair.source), *(id(rival) for rival in pair.rivals)}
+        for member in list(joined):
+            joined |= ring.get(member, set())
+        ring |= dict.fromkeys(joined, joined)
+    for pair in asked:
+        known = {id(pair.source), *(id(rival) for rival in pair.rivals)}
+        for other in ring[id(pair.source)] - known:
+            fits = (other, id(pair.target)) in possible
+            if fits and other in holder and len(pair.rivals) < RIVALS:
+                pair.rivals.append(holder[other].source)
 
 
 def _note(pair: Pair, cost: float, rival: Unit | None) -> None:
