@@ -98,9 +98,11 @@ def _widths(unit: Unit, names: tuple[str, ...], width: int, targets: Sequence[Un
 def _join(sources: Sequence[Unit], targets: Sequence[Unit]) -> list[Unit]:
     """q, k and v (gate and up) as one layer, where the target packs them."""
     made = list(sources)
-    have = Counter(unit.size for unit in sources)
+    have = {(unit.role, unit.size) for unit in sources}
     for role, names in PACKED.items():
-        packed = {t.size: t.path[-1] for t in targets if t.role == role and not have[t.size]}
+        packed = {
+            t.size: t.path[-1] for t in targets if t.role == role and (role, t.size) not in have
+        }
         siblings: dict[tuple[str, ...], dict[str, Unit]] = defaultdict(dict)
         for unit in made:
             if unit.role in names and "w" in unit.parts:

@@ -12,11 +12,15 @@ from porting.mapping.evidence import Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
+from porting.mapping.numbering import agree
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
 from porting.mapping.scores import contradict, layouts_of, literal, overlap
 from porting.mapping.ties import tie_leaves, unused_keys
 from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units, unused_reason
 from porting.tree import leaves
+
+
+ONLY_SHAPE = "only its shape speaks for"
 
 
 def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
@@ -84,17 +88,35 @@ def source_specs(source: Any) -> tuple[dict[str, Any], bool]:
 
 def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: bool) -> Mapping:
     targets = units(goal, ordered=False)
-    sources = expand(units(_parameters(specs, targets), ordered), targets)
+    sources = units(_parameters(specs, targets), ordered)
+    sources, targets = agree(sources, targets)
+    sources = expand(sources, targets)
     pairs = assign(sources, targets)
     relations = Relations(pairs)
     found = _found(specs, sources, targets, pairs, relations, complete=True)
-    if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
+    if not _all_placed(targets, found) or NO_PLACE in unused_keys(specs, found).values():
         found = _found(specs, sources, targets, pairs, relations, complete=False)
-    unmapped = {
-        path: "nothing in the source fits its name and shape" for path in goal if path not in found
-    }
+    unmapped = {path: _open_reason(path, found) for path in goal if path not in found}
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
+
+
+def _all_placed(targets: list[Unit], found: AnyMapping[str, MappedLeaf]) -> bool:
+    """Whether every layer of the target has its source; a missing bias is no missing layer."""
+    return all(
+        any(part.sources[0] in found or buffer_reason(part.sources[0]) for part in t.parts.values())
+        for t in targets
+    )
+
+
+def _open_reason(path: str, found: AnyMapping[str, MappedLeaf]) -> str:
+    if reason := buffer_reason(path):
+        return reason
+    parent, _, name = path.rpartition("/")
+    layer = next((leaf for other, leaf in found.items() if other.rpartition("/")[0] == parent), None)
+    if name == "bias" and layer is not None:
+        return f"the source has no bias beside {layer.sources[0]}"
+    return "nothing in the source fits its name and shape"
 
 
 def _found(
@@ -108,8 +130,10 @@ def _found(
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
     flattens = Flattens(sources)
+    doubts = _doubts(pairs, complete)
     for pair in pairs:
-        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, complete)}
+        doubt = doubts[id(pair)]
+        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, doubt)}
     return found | tie_leaves(specs, sources, targets, found)
 
 
@@ -155,10 +179,10 @@ def _namesakes(unit: Unit, target: Unit) -> bool:
 
 
 def _leaves_of(
-    pair: Pair, relations: Relations, flattens: Flattens, complete: bool
+    pair: Pair, relations: Relations, flattens: Flattens, doubt: str
 ) -> list[MappedLeaf]:
     """The target leaves of one pair of layers."""
-    doubt = pair.source.note or _doubt(pair, complete)
+    doubt = pair.source.note or doubt
     rivals = {id(r): layouts_of(r, pair.target) or {} for r in pair.rivals}
     made = []
     for slot, fits in (layouts_of(pair.source, pair.target) or {}).items():
@@ -200,6 +224,20 @@ def _leaf(path: str, unit: Unit, slot: str, layout: Layout) -> Leaf:
     return Leaf(path, part.sources, rule, part.join)
 
 
+def _doubts(pairs: list[Pair], complete: bool) -> dict[int, str]:
+    """Pair (by identity) -> why it is a question.
+
+    Where all layers have their place, the last open one of its size is left by elimination.
+    """
+    doubts = {id(pair): _doubt(pair, complete) for pair in pairs}
+    open_sizes = Counter(pair.target.size for pair in pairs if doubts[id(pair)])
+    for pair in pairs:
+        alone = complete and open_sizes[pair.target.size] == 1
+        if alone and doubts[id(pair)].startswith(ONLY_SHAPE):
+            doubts[id(pair)] = ""
+    return doubts
+
+
 def _doubt(pair: Pair, complete: bool) -> str:
     """Why the pair is a question, "" where it is an answer."""
     if pair.rivals:
@@ -210,7 +248,7 @@ def _doubt(pair: Pair, complete: bool) -> str:
     if contradict(pair.source, pair.target):
         return f"the names contradict each other: {pair.source} and {pair.target}"
     if not _supported(pair, complete):
-        return f"only its shape speaks for {pair.source}"
+        return f"{ONLY_SHAPE} {pair.source}"
     return ""
 
 

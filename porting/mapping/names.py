@@ -50,9 +50,9 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("gate", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w1$"),
     ("down", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w2$"),
     ("up", r"(^|/)(up(_proj)?|wi(_1)?|c_fc|fc_?1|fc_?in|lin(ear)?_?(1|in)|dense_h_to_4h|"
-           r"intermediate(_dense|/dense)?|ffn|ffn_up|up_lin|mlp/0|ff/0)$"),
+           r"intermediate(_dense|/dense)?|ffn|ffn_up|up_lin|mlp/0|ff/0|pwconv1)$"),
     ("down", r"(^|/)(down(_proj)?|fc_?2|fc_?out|lin(ear)?_?(2|out)|dense_4h_to_h|ffn_output|ffn_down|"
-             r"output_dense|down_lin)$"),
+             r"output_dense|down_lin|pwconv2)$"),
     ("o", r"(attn|attention|att|self|cross)[a-z_]*(/\d+)?(/output)?/"
           r"(o|out|wo|dense|c_proj|proj|output|to_out|linear|out_lin|attn_vec_einsum|post)$"),
     ("o", r"(^|/)(o_proj|out_proj|to_out|to_out/0|out_lin|attn_vec_einsum|attn_out|wo_attn)$"),
@@ -78,7 +78,8 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("layer_scale", r"(^|/)(layer_?scale(_parameter|_?\d)?(/(lambda\d?|gamma|scale))?|gamma(_?\d)?|"
                     r"lambda_?\d|ls_?\d(/(gamma|scale))?)$"),
     ("tok", r"(^|/)(word|token|tok|wte|vocab)[a-z]*_?(emb[a-z]*|tokens)?$"),
-    ("tok", r"(^|/)(embed_tokens|embed_in|shared|embed|embedder|embedding|embeddings|embeder)$"),
+    ("tok", r"(^|/)(embed_tokens|embed_in|input_embeddings?|shared|embed|embedder|embedding|embeddings|"
+            r"embeder)$"),
     ("pos", r"(^|/)(pos|position|positional|wpe|embed_positions)[a-z_]*$|pos[a-z]*_emb[a-z]*$"),
     ("type", r"(token_type|segment)[a-z_]*$"),
     ("patch", r"(^|/)(patch|patches)[a-z_]*(/(proj|projection|conv|dense))?$|"

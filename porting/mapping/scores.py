@@ -8,6 +8,7 @@ this works for trees without telling names). Structure that cannot fit is no pai
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from functools import cache
 
 from porting.mapping.layouts import Layout, candidates
 from porting.mapping.names import clash, opposite, words
-from porting.mapping.units import Unit
+from porting.mapping.units import SLOTS, Part, Unit
 
 LITERAL, WORDS, ROLE, STRUCTURE = 2.0, 2.0, 1.5, 2.0
 MISSING, SPARE, CLASH, TURNED = 2.0, 1.0, 3.0, 1.0
@@ -116,8 +117,21 @@ def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
         fits = candidates(part, leaf, target.role or source.role, source.bare)
         if not fits:
             return None
+        if _keeps_layout(part, leaf):
+            fits = [layout for layout in fits if layout.relation == "kept"] or fits
         made[slot] = fits
     return made or None
+
+
+def _keeps_layout(part: Part, leaf: Part) -> bool:
+    """Whether a parameter is a table by its own name (`input_embedding`), or has one name of
+    its own on both sides (`mm_projection_weight`).
+
+    The weight of a layer changes its name with its layout, `weight` to `kernel`.
+    """
+    names = {re.split(r"[./]", key)[-1] for key in (*part.sources, *leaf.sources)}
+    table = any(name.endswith("_embedding") for name in names)
+    return table or (len(names) == 1 and not names & SLOTS.keys())
 
 
 def _against_convention(source: Unit, fits: list[Layout]) -> bool:
@@ -125,7 +139,7 @@ def _against_convention(source: Unit, fits: list[Layout]) -> bool:
     part = source.parts.get("w")
     promised = "moved" if part is None or part.name == "weight" else "kept"
     found = {layout.relation for layout in fits}
-    return bool(found) and found <= {"moved", "kept"} and promised not in found
+    return "" not in found and promised not in found and source.role != "deconv"
 
 
 def _fused(source: Unit, target: Unit) -> bool:
