@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
-from porting.mapping.evidence import Flattens, Relations
+from porting.mapping.evidence import FLATTENED, Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
@@ -19,8 +19,8 @@ from porting.mapping.ties import tie_leaves, unused_keys
 from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units, unused_reason
 from porting.tree import leaves
 
-
 ONLY_SHAPE = "only its shape speaks for"
+NO_BIAS = "the source has no bias beside"
 
 
 def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
@@ -113,9 +113,11 @@ def _open_reason(path: str, found: AnyMapping[str, MappedLeaf]) -> str:
     if reason := buffer_reason(path):
         return reason
     parent, _, name = path.rpartition("/")
-    layer = next((leaf for other, leaf in found.items() if other.rpartition("/")[0] == parent), None)
+    layer = next(
+        (leaf for other, leaf in found.items() if other.rpartition("/")[0] == parent), None
+    )
     if name == "bias" and layer is not None:
-        return f"the source has no bias beside {layer.sources[0]}"
+        return f"{NO_BIAS} {layer.sources[0]}"
     return "nothing in the source fits its name and shape"
 
 
@@ -191,7 +193,7 @@ def _leaves_of(
         flat = flattens.readings(pair, slot, layout)
         if flat:
             layout, *others = flat
-            why = "it follows a flattened convolution, and the order of that flatten is the model's"
+            why = FLATTENED
         alternatives = [_leaf(path, pair.source, slot, other) for other in others if why]
         for rival in pair.rivals:
             options = rivals[id(rival)].get(slot)

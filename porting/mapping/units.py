@@ -36,6 +36,7 @@ BUFFERS = (
     (r"(^|[./])embed_positions[./]weights?$|(^|[./])embed_positions$|sinusoid\w*$",
      "sinusoidal positions, computed by Flax"),
     (r"(^|[./])final_logits_bias$", "a buffer of zeros that Flax does not keep"),
+    (r"(^|[./])rngs[./](\w+[./])?(count|key)$", "a random stream"),
     (r"(^|[./])embed_scale$", "a constant that the configuration gives"),
     (r"(^|[./])(_float_tensor|dummy|version|_extra_state)$", "a marker that holds no weights"),
 )  # fmt: skip
