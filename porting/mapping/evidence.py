@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from porting.mapping.layouts import Layout, candidates
 from porting.mapping.match import Pair
+from porting.mapping.scores import keeps_layout
 from porting.mapping.units import Part, Unit
 
 SPACE_OF = {1: "l", 2: "h w", 3: "d h w"}
@@ -27,6 +28,8 @@ class Relations:
         for pair in pairs:
             source, target = pair.source.parts.get("w"), pair.target.parts.get("w")
             if source is None or target is None or pair.source.is_norm:
+                continue
+            if keeps_layout(source, target):
                 continue
             found = {c.relation for c in candidates(source, target, pair.target.role)}
             relation = _packed_relation(source) or (found.pop() if len(found) == 1 else "")

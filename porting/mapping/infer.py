@@ -132,7 +132,7 @@ def _found(
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
     flattens = Flattens(sources)
-    doubts = _doubts(pairs, complete)
+    doubts = _doubts(pairs, sources, targets, complete)
     for pair in pairs:
         doubt = doubts[id(pair)]
         found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, doubt)}
@@ -226,15 +226,21 @@ def _leaf(path: str, unit: Unit, slot: str, layout: Layout) -> Leaf:
     return Leaf(path, part.sources, rule, part.join)
 
 
-def _doubts(pairs: list[Pair], complete: bool) -> dict[int, str]:
+def _doubts(
+    pairs: list[Pair], sources: list[Unit], targets: list[Unit], complete: bool
+) -> dict[int, str]:
     """Pair (by identity) -> why it is a question.
 
-    Where all layers have their place, the last open one of its size is left by elimination.
+    Where all layers of a size have their place on both sides, the last open one is left by
+    elimination.
     """
     doubts = {id(pair): _doubt(pair, complete) for pair in pairs}
+    sizes = [Counter(u.size for u in side) for side in (sources, targets)]
+    sizes.append(Counter(pair.target.size for pair in pairs))
     open_sizes = Counter(pair.target.size for pair in pairs if doubts[id(pair)])
     for pair in pairs:
-        alone = complete and open_sizes[pair.target.size] == 1
+        size = pair.target.size
+        alone = open_sizes[size] == 1 and len({counts[size] for counts in sizes}) == 1
         if alone and doubts[id(pair)].startswith(ONLY_SHAPE):
             doubts[id(pair)] = ""
     return doubts

@@ -66,14 +66,14 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("norm_short", r"(downsample|shortcut)/(1|bn|norm[a-z]*)$|(^|/)norm_proj$"),
     ("norm1", r"\d+/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
               r"attention_norm|layer_norm_?1|pre_(self_)?attention_(layer_?)?norm|sa_layer_norm|attn_norm|"
-              r"input_norm|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
+              r"input_norm|attn_ln|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
               r"attention_layer_norm|self_attention_layer_norm)$"),
     ("norm2", r"\d+/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
               r"ffn_norm|layer_norm_?2|output/layer_?norm|output_layer_norm|pre_ffw_norm|"
-              r"mlp_norm|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
+              r"mlp_norm|mlp_ln|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
               r"post_attention_norm|post_attn_norm)$"),
     ("norm3", r"\d+/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|(pre_)?cross_att(n|ention)_layer_?norm|cross_norm|"
-              r"ln_cross_attn|cross_attn_norm)$"),
+              r"ln_cross_attn|cross_attn_norm|cross_attn_ln)$"),
     ("cls", r"(^|/)cls(_?token|_embedding|_pos)?$|class_(token|embedding)$"),
     ("layer_scale", r"(^|/)(layer_?scale(_parameter|_?\d)?(/(lambda\d?|gamma|scale))?|gamma(_?\d)?|"
                     r"lambda_?\d|ls_?\d(/(gamma|scale))?)$"),
@@ -197,6 +197,27 @@ def opposite(a: frozenset[str], b: frozenset[str], same_role: bool = False) -> b
     """
     groups = _OPPOSITES if same_role else _OPPOSITES + _OPPOSITES_WITHIN
     return any((group & a) and (group & b) and not (group & a & b) for group in groups)
+
+
+@cache
+def directed(path: tuple[str, ...]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The long components of a path: their words sorted -> their words as they stand.
+
+    >>> directed(("layers", "0", "attn_image_to_token"))
+    {('attn', 'image', 'to', 'token'): ('attn', 'image', 'to', 'token')}
+    """
+    long = [spelled for c in path if len(spelled := words(c)) > 3]
+    return {tuple(sorted(spelled)): spelled for spelled in long}
+
+
+def reversed_in(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether two paths have a component of the same words in another order.
+
+    >>> reversed_in(("cross_attn_image_to_token",), ("cross_attn_token_to_image",))
+    True
+    """
+    left, right = directed(a), directed(b)
+    return any(left[key] != right[key] for key in left.keys() & right.keys())
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:

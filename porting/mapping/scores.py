@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cache
 
 from porting.mapping.layouts import Layout, candidates
-from porting.mapping.names import clash, opposite, words
+from porting.mapping.names import clash, opposite, reversed_in, words
 from porting.mapping.units import SLOTS, Part, Unit
 
 LITERAL, WORDS, ROLE, STRUCTURE = 2.0, 2.0, 1.5, 2.0
@@ -95,6 +95,8 @@ def contradict(source: Unit, target: Unit) -> bool:
     leaf = target.parts.get("w")
     if source.role == "head" and leaf is not None and leaf.name == "embedding":
         return True
+    if reversed_in(source.path, target.path):
+        return True
     same = bool(source.role) and source.role == target.role
     return clash(source.role, target.role) or opposite(source.words, target.words, same)
 
@@ -117,17 +119,20 @@ def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
         fits = candidates(part, leaf, target.role or source.role, source.bare)
         if not fits:
             return None
-        if _keeps_layout(part, leaf):
+        if keeps_layout(part, leaf):
             fits = [layout for layout in fits if layout.relation == "kept"] or fits
         made[slot] = fits
     return made or None
 
 
-def _keeps_layout(part: Part, leaf: Part) -> bool:
+def keeps_layout(part: Part, leaf: Part) -> bool:
     """Whether a parameter is a table by its own name (`input_embedding`), or has one name of
     its own on both sides (`mm_projection_weight`).
 
     The weight of a layer changes its name with its layout, `weight` to `kernel`.
+
+    >>> keeps_layout(Part(("tok.weight",), (3, 3), "weight"), Part(("input_embedding",), (3, 3), ""))
+    True
     """
     names = {re.split(r"[./]", key)[-1] for key in (*part.sources, *leaf.sources)}
     table = any(name.endswith("_embedding") for name in names)
@@ -170,4 +175,6 @@ def number_words(component: str) -> tuple[str, int] | None:
     return (stem, int(component[len(stem) :])) if stem != component else None
 
 
-__all__ = ["Scorer", "contradict", "layouts_of", "literal", "number_words", "overlap", "words"]
+__all__ = [
+    "Scorer", "contradict", "keeps_layout", "layouts_of", "literal", "number_words", "overlap", "words",
+]  # fmt: skip
