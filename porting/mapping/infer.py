@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
+from porting.mapping.doubts import all_placed, doubts_of
 from porting.mapping.evidence import FLATTENED, Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
 from porting.mapping.numbering import agree
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
-from porting.mapping.scores import contradict, layouts_of, literal, overlap
+from porting.mapping.scores import layouts_of, literal
 from porting.mapping.ties import tie_leaves, unused_keys
 from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units, unused_reason
 from porting.tree import leaves
 
-ONLY_SHAPE = "only its shape speaks for"
 NO_BIAS = "the source has no bias beside"
 
 
@@ -94,19 +94,11 @@ def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: boo
     pairs = assign(sources, targets)
     relations = Relations(pairs)
     found = _found(specs, sources, targets, pairs, relations, complete=True)
-    if not _all_placed(targets, found) or NO_PLACE in unused_keys(specs, found).values():
+    if not all_placed(targets, found) or NO_PLACE in unused_keys(specs, found).values():
         found = _found(specs, sources, targets, pairs, relations, complete=False)
     unmapped = {path: _open_reason(path, found) for path in goal if path not in found}
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
-
-
-def _all_placed(targets: list[Unit], found: AnyMapping[str, MappedLeaf]) -> bool:
-    """Whether every layer of the target has its source; a missing bias is no missing layer."""
-    return all(
-        any(part.sources[0] in found or buffer_reason(part.sources[0]) for part in t.parts.values())
-        for t in targets
-    )
 
 
 def _open_reason(path: str, found: AnyMapping[str, MappedLeaf]) -> str:
@@ -132,7 +124,7 @@ def _found(
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
     flattens = Flattens(sources)
-    doubts = _doubts(pairs, sources, targets, complete)
+    doubts = doubts_of(pairs, sources, targets, complete)
     for pair in pairs:
         doubt = doubts[id(pair)]
         found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, doubt)}
@@ -224,53 +216,6 @@ def _leaf(path: str, unit: Unit, slot: str, layout: Layout) -> Leaf:
         dim = next((i for i, n in enumerate(size.shape) if n > 1), 0)
         return Leaf(path, (*size.sources, *part.sources), rule, weight_norm(dim))
     return Leaf(path, part.sources, rule, part.join)
-
-
-def _doubts(
-    pairs: list[Pair], sources: list[Unit], targets: list[Unit], complete: bool
-) -> dict[int, str]:
-    """Pair (by identity) -> why it is a question.
-
-    Where all layers of a size have their place on both sides, the last open one is left by
-    elimination.
-    """
-    doubts = {id(pair): _doubt(pair, complete) for pair in pairs}
-    sizes = [Counter(u.size for u in side) for side in (sources, targets)]
-    sizes.append(Counter(pair.target.size for pair in pairs))
-    open_sizes = Counter(pair.target.size for pair in pairs if doubts[id(pair)])
-    for pair in pairs:
-        size = pair.target.size
-        alone = open_sizes[size] == 1 and len({counts[size] for counts in sizes}) == 1
-        if alone and doubts[id(pair)].startswith(ONLY_SHAPE):
-            doubts[id(pair)] = ""
-    return doubts
-
-
-def _doubt(pair: Pair, complete: bool) -> str:
-    """Why the pair is a question, "" where it is an answer."""
-    if pair.rivals:
-        names = ", ".join(str(rival) for rival in pair.rivals[:4])
-        return f"{pair.source} fits, and so does {names}: nothing tells them apart"
-    if pair.margin < 0.4:
-        return f"{pair.source} fits another place as well"
-    if contradict(pair.source, pair.target):
-        return f"the names contradict each other: {pair.source} and {pair.target}"
-    if not _supported(pair, complete):
-        return f"{ONLY_SHAPE} {pair.source}"
-    return ""
-
-
-def _supported(pair: Pair, complete: bool) -> bool:
-    """Whether more than a shape speaks for the pair."""
-    source, target = pair.source, pair.target
-    if pair.said & pair.asked or (source.role and source.role == target.role):
-        return True
-    if literal(source.path, target.path) >= 0.9:
-        return True
-    if target.auto or not pair.asked:
-        placed = source.inner == target.inner or overlap(source.chain, target.chain) >= 0.5
-        return complete or placed
-    return complete and (pair.unique or source.chain == target.chain)
 
 
 def _reason(pair: Pair, part: Part) -> str:
