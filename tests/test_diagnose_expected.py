@@ -146,7 +146,7 @@ def test_zeros_are_the_bias_of_a_layer_that_has_none():
         "The source has no bias beside k.weight: zeros add nothing."
     )
     assert not diagnose(source, {**leaves, "k/bias": np.ones(7, np.float32)}).ok
-    assert not diagnose({**source, "offset": draw(7, seed=3)}, leaves).ok
+    assert not diagnose({**source, "offset": draw(7, 1, seed=3)}, leaves).ok
 
 
 def test_a_buffer_of_the_target_is_no_fault():

@@ -17,13 +17,12 @@ from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.judge import judge
 from porting.doctor.names import odd_paths, predicted_path
 from porting.doctor.relations import relate
+from porting.doctor.sourceless import without_source
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, number_of
 from porting.leaves import Leaf
-from porting.mapping.infer import NO_BIAS
-from porting.mapping.units import buffer_reason
 from porting.tree import leaves as leaves_of
 
 SHOWN = 6  #: leaves that a text report lists for one finding
@@ -143,7 +142,7 @@ def _diagnosed(
         path: judge(path, np.asarray(leaf), rows.get(path), evidence, rows)
         for path, leaf in tree.items()
     }
-    verdicts = _excused(verdicts, tree, evidence, mapping)
+    verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
@@ -165,31 +164,6 @@ def _expected_rows(
         return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
 
     return restyled(renumbered(rows, evidence.shapes), evidence.shapes, holds)
-
-
-def _excused(
-    verdicts: dict[str, LeafVerdict], tree: Mapping[str, Any], evidence: Evidence, mapping: Any
-) -> dict[str, LeafVerdict]:
-    """Leaves of nothing in the source that are right so, or that are no parameters.
-
-    A bias of zeros says what a layer without a bias says. A source tensor of its size that
-    is read by nothing would be that bias; then the zeros are a fault.
-    """
-    out = dict(verdicts)
-    spare = {
-        evidence.shapes[key] for key, why in getattr(mapping, "unused", {}).items()
-        if key in evidence.shapes and "no place" in why
-    }  # fmt: skip
-    for path, why in getattr(mapping, "unmapped", {}).items():
-        if path not in out or out[path].status != "unported":
-            continue
-        if why.startswith(NO_BIAS) and out[path].kind == "zeros":
-            if tuple(tree[path].shape) not in spare:
-                note = f"{why[0].upper()}{why[1:]}: zeros add nothing."
-                out[path] = LeafVerdict(path, "ok", note=note)
-        elif why == buffer_reason(path):
-            out[path] = replace(out[path], status="ambiguous", kind="buffer", note=f"It is {why}.")
-    return out
 
 
 def _oddly_named(
