@@ -77,7 +77,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nnx_variables(module: nnx.Module | nnx.State) -> dict[str, nnx.Variable]:
-    """The variables of an NNX module by attribute path, random streams left out.
+    """The variables of an NNX module by attribute path.
+
+    Random streams are left out, and bare arrays (`nnx.data`): they are no parameters.
 
     >>> from flax import nnx
     >>> sorted(nnx_variables(nnx.Linear(3, 5, rngs=nnx.Rngs(0))))
@@ -89,7 +91,7 @@ def nnx_variables(module: nnx.Module | nnx.State) -> dict[str, nnx.Variable]:
     return {
         "/".join(map(str, path)): variable
         for path, variable in nnx.to_flat_state(state)
-        if not isinstance(variable, nnx.RngState)
+        if isinstance(variable, nnx.Variable) and not isinstance(variable, nnx.RngState)
     }
 
 

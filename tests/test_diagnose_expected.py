@@ -133,3 +133,41 @@ def test_names_are_alike_by_their_words():
 def test_the_diagnosis_imports_without_jax():
     code = "import sys, porting.doctor; sys.exit(bool({'jax', 'flax', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_zeros_are_the_bias_of_a_layer_that_has_none():
+    source = {"k.weight": draw(7, 5), "q.weight": draw(7, 5, seed=1), "q.bias": draw(7)}
+    leaves = {f"{n}/kernel": np.asarray(source[f"{n}.weight"].T, order="C") for n in "kq"}
+    leaves |= {"q/bias": source["q.bias"], "k/bias": np.zeros(7, np.float32)}
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.ok
+    assert not diagnosis.findings
+    assert diagnosis.leaves["k/bias"].note == (
+        "The source has no bias beside k.weight: zeros add nothing."
+    )
+    assert not diagnose(source, {**leaves, "k/bias": np.ones(7, np.float32)}).ok
+    assert not diagnose({**source, "offset": draw(7, 1, seed=3)}, leaves).ok
+
+
+def test_a_buffer_of_the_target_is_no_fault():
+    source = {"k.weight": draw(7, 5)}
+    leaves = {"k/kernel": np.asarray(source["k.weight"].T, order="C"), "embed_scale": np.float32(2)}
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.ok
+    assert diagnosis.leaves["embed_scale"].status == "ambiguous"
+
+
+def test_a_leaf_of_two_tensors_of_another_layer_is_told_from_its_own():
+    source = {f"model.layers.{i}.self_attn.{n}_proj.weight": draw(6, 6, seed=i * 2 + j) for i in range(3)
+              for j, n in enumerate("kv")}  # fmt: skip
+    packed = [
+        np.stack([source[f"model.layers.{i}.self_attn.{n}_proj.weight"].reshape(2, 3, 6).transpose(0, 2, 1) for n in "kv"])
+        for i in range(3)
+    ]  # fmt: skip
+    path = "layers/{}/attn/kv_einsum/w"
+    assert diagnose(source, {path.format(i): packed[i] for i in range(3)}).ok
+    shifted = diagnose(source, {path.format(i): packed[(i + 1) % 3] for i in range(3)})
+    for i in range(3):
+        verdict = shifted.leaves[path.format(i)]
+        assert verdict.wrong
+        assert np.array_equal(verdict.row.apply(source), packed[i])

@@ -204,7 +204,7 @@ def test_an_open_leaf_is_listed():
     mapping = infer_mapping(
         {"fc.weight": Spec((5, 3))}, {"fc": {"kernel": Spec((3, 5)), "bias": Spec((5,))}}
     )
-    assert mapping.unmapped == {"fc/bias": "nothing in the source fits its name and shape"}
+    assert mapping.unmapped == {"fc/bias": "the source has no bias beside fc.weight"}
     assert str(mapping).splitlines()[0] == (
         "1 of 2 leaves sure, 0 unsure, 1 open; 0 source keys without a place"
     )

@@ -530,3 +530,66 @@ def test_packed_layers_stacked_by_a_scan():
         expected[f"layers/attn/{name}/kernel"] = np.stack(kernels)
         expected[f"layers/attn/{name}/bias"] = np.stack(biases)
     all_right(source, expected)
+
+
+def test_siblings_counted_from_another_number():
+    source = Source(
+        {k: v for n in (1, 2, 3) for k, v in batch_norm(f"blocks.0.bn{n}", E).items()}
+        | {k: v for n in (1, 2, 3) for k, v in batch_norm(f"blocks.1.bn{n}", E).items()}
+    )
+    slots = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    expected = {
+        f"blocks/{i}/bn{n}/{slot}": source[f"blocks.{i}.bn{n + 1}.{name}"]
+        for i in range(2) for n in range(3) for slot, name in slots.items()
+    }  # fmt: skip
+    all_right(source, expected)
+
+
+def test_a_bare_bias_belongs_to_the_layer_of_its_role():
+    source = Source({k: v for n in "qkv" for k, v in linear(f"l.attn.{n}_proj", E, E).items()})
+    expected = {}
+    for name in "qkv":
+        expected[f"l/attn/{name}_proj/w"] = heads(source[f"l.attn.{name}_proj.weight"])
+        expected[f"l/attn/{name}_bias"] = source[f"l.attn.{name}_proj.bias"]
+    all_right(source, expected)
+
+
+def test_a_square_table_or_a_parameter_of_one_name_is_not_turned():
+    source = Source({"embed_tokens.weight": (E, E), "mm.in_projection_weight": (E, E)})
+    expected = {"embedder/input_embedding": source["embed_tokens.weight"],
+                "mm/in_projection_weight": source["mm.in_projection_weight"]}  # fmt: skip
+    all_right(source, expected)
+
+
+def test_a_linear_layer_behind_a_flatten_as_a_convolution_is_a_question():
+    source = Source({"conv.weight": (8, 3, 3, 3), **linear("fc", F, 8 * 7 * 7)})
+    expected = {"conv/kernel": source["conv.weight"].transpose(2, 3, 1, 0), "fc/bias": source["fc.bias"],
+                "fc/kernel": source["fc.weight"].reshape(F, 8, 7, 7).transpose(2, 3, 1, 0)}  # fmt: skip
+    wrong, unsure, mapping = outcome(source, expected)
+    assert not wrong
+    assert unsure == {"fc/kernel"}
+    (other,) = mapping.leaves["fc/kernel"].alternatives
+    assert str(other.rule).startswith("o (h w i) -> h w i o")
+
+
+def test_an_open_buffer_says_what_it_is():
+    source = Source(linear("fc", F, E))
+    target = {"fc/kernel": source["fc.weight"].T, "fc/bias": source["fc.bias"],
+              "position_ids": np.arange(P)[None], "drop/rngs/count": np.zeros(())}  # fmt: skip
+    assert infer_mapping(source, target).unmapped == {
+        "position_ids": "a buffer: a range that Flax makes itself",
+        "drop/rngs/count": "a random stream",
+    }
+
+
+def test_the_same_words_in_another_order_are_another_layer():
+    ways = ("image_to_token", "token_to_image")
+    source = Source(
+        {k: v for i in range(2) for way in ways for n in "qkv"
+         for k, v in linear(f"sam.mask_decoder.transformer.layers.{i}.cross_attn_{way}.{n}_proj", F, E).items()}
+    )  # fmt: skip
+    expected = {}
+    for key, array in source.items():
+        path = key.replace(".layers.", ".blocks.").replace(".weight", ".kernel").replace(".", "/")
+        expected[path] = array.T
+    all_right(source, expected)

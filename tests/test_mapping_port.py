@@ -320,3 +320,17 @@ def test_a_target_in_the_layout_of_torch_keeps_its_weights():
     mapping = infer_mapping(source, {k.replace(".", "/"): a for k, a in source.items()})
     assert mapping.leaves["fc1/weight"].rule.pattern == "o i -> o i"
     assert not mapping.unsure
+
+
+def test_a_second_name_is_that_of_a_table_before_that_of_a_head():
+    table, head = np.arange(12.0).reshape(4, 3), -np.arange(12.0).reshape(4, 3)
+    sides = ("encoder", "decoder")
+    source = {"shared.weight": table, "lm_head.weight": head}
+    source |= {f"{side}.embed_tokens.weight": table for side in sides}
+    target = {"lm_head/kernel": head.T}
+    target |= {f"{side}/embed_tokens/embedding": table for side in sides}
+    variables, _report = port_checkpoint(source, target)
+    assert np.array_equal(variables["lm_head"]["kernel"], head.T)
+    assert infer_mapping(source, target).unused == {
+        "shared.weight": "tied to decoder.embed_tokens.weight"
+    }

@@ -134,3 +134,10 @@ def test_folding_keeps_lines_that_differ_in_more_than_one_number():
         "a.1 has shape (5,)",
     ]
     assert fold(["Dense_0/bias", "Dense_1/bias"]) == ["Dense_{0,1}/bias"]
+
+
+def test_a_bare_array_in_an_nnx_module_is_no_parameter():
+    module = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
+    module.scale = nnx.data(jax.numpy.ones(()))
+    assert sorted(leaves(module)) == sorted(nnx_variables(module)) == ["bias", "kernel"]
+    assert sorted(leaves(nnx.eval_shape(lambda: module))) == ["bias", "kernel"]

@@ -17,6 +17,7 @@ from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.judge import judge
 from porting.doctor.names import odd_paths, predicted_path
 from porting.doctor.relations import relate
+from porting.doctor.sourceless import without_source
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
@@ -141,6 +142,7 @@ def _diagnosed(
         path: judge(path, np.asarray(leaf), rows.get(path), evidence, rows)
         for path, leaf in tree.items()
     }
+    verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping)

@@ -97,7 +97,10 @@ def _better_named(verdict: LeafVerdict, rows: Mapping[str, Leaf]) -> bool:
         return False
     if any(r.sources == (verdict.source,) for p, r in rows.items() if p != verdict.path):
         return False
-    held, wanted = (alike(verdict.path, k) for k in (verdict.source, verdict.expected_source))
+    held, wanted = (
+        max(alike(verdict.path, key) for key in keys.split(", "))
+        for keys in (verdict.source, verdict.expected_source)
+    )
     return ", " not in verdict.source and held > wanted
 
 

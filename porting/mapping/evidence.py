@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from porting.mapping.layouts import Layout, candidates
 from porting.mapping.match import Pair
+from porting.mapping.scores import keeps_layout
 from porting.mapping.units import Part, Unit
 
 SPACE_OF = {1: "l", 2: "h w", 3: "d h w"}
+FLATTENED = "it follows a flattened convolution, and the order of that flatten is the model's"
 #: names of the one layer whose PyTorch weight is (in, out) already
 CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
 
@@ -31,6 +33,8 @@ class Relations:
             source, target = pair.source.parts.get("w"), pair.target.parts.get("w")
             if source is None or target is None or pair.source.is_norm:
                 continue
+            if keeps_layout(source, target):
+                continue
             found = {c.relation for c in candidates(source, target, pair.target.role)}
             relation = _packed_relation(source) or (found.pop() if len(found) == 1 else "")
             if relation in ("moved", "kept"):
@@ -42,6 +46,8 @@ class Relations:
         if fits[0].relation in ("turned", "swapped") and {"turned", "swapped"} <= relations:
             doubt = "it is square, and nothing says whether the target uses `transpose_kernel`"
             return fits[0], [f for f in fits[1:] if f.relation in ("turned", "swapped")], doubt
+        if fits[0].relation == "unflat":
+            return fits[0], fits[1:], FLATTENED
         if slot not in ("w", "v") or not {"moved", "kept"} <= relations:
             return fits[0], [], ""
         packed = _packed_relation(pair.source.parts.get(slot))

@@ -8,16 +8,20 @@ from typing import Any
 
 from porting.leaves import ONLY, Leaf, weight_norm
 from porting.mapping.counting import by_name, follows, order_of, reread
-from porting.mapping.evidence import Flattens, Relations
+from porting.mapping.doubts import all_placed, doubts_of
+from porting.mapping.evidence import FLATTENED, Flattens, Relations
 from porting.mapping.expand import expand
 from porting.mapping.layouts import Layout, rule_of
 from porting.mapping.match import Pair, assign
+from porting.mapping.numbering import agree
 from porting.mapping.parameters import parameters
 from porting.mapping.result import NO_PLACE, MappedLeaf, Mapping, specs_of
-from porting.mapping.scores import contradict, layouts_of, literal, overlap
+from porting.mapping.scores import layouts_of, literal
 from porting.mapping.ties import tie_leaves, unused_keys
-from porting.mapping.units import Part, Unit, looks_sorted, units
+from porting.mapping.units import Part, Unit, buffer_reason, looks_sorted, units
 from porting.tree import leaves
+
+NO_BIAS = "the source has no bias beside"
 
 
 def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
@@ -85,20 +89,19 @@ def source_specs(source: Any) -> tuple[dict[str, Any], bool]:
 
 def _infer(specs: AnyMapping[str, Any], goal: AnyMapping[str, Any], ordered: bool) -> Mapping:
     targets = units(goal, ordered=False, target=True)
-    sources = expand(units(parameters(specs, targets), ordered), targets)
+    sources = units(parameters(specs, targets), ordered)
+    sources, targets = agree(sources, targets)
+    sources = expand(sources, targets)
     pairs = assign(sources, targets)
-    found = _complete(specs, goal, sources, targets, pairs)
-    found = _counted_apart(specs, goal, sources, targets, pairs, found)
-    unmapped = {
-        path: "nothing in the source fits its name and shape" for path in goal if path not in found
-    }
+    found = _complete(specs, sources, targets, pairs)
+    found = _counted_apart(specs, sources, targets, pairs, found)
+    unmapped = _open(goal, found)
     ordered_leaves = {path: found[path] for path in goal if path in found}
     return Mapping(ordered_leaves, unmapped, unused_keys(specs, ordered_leaves))
 
 
 def _counted_apart(
     specs: AnyMapping[str, Any],
-    goal: AnyMapping[str, Any],
     sources: list[Unit],
     targets: list[Unit],
     pairs: list[Pair],
@@ -112,19 +115,18 @@ def _counted_apart(
     defined, along_names = order_of(pairs), order_of(named_pairs)
     if follows(defined, along_names):
         return found
-    along = _complete(specs, goal, named, targets, named_pairs)
+    along = _complete(specs, named, targets, named_pairs)
     fits = not along_names.broken
     if fits and not defined.broken:
         return reread(found, along, [found, along])
     free = [replace(unit, order=-1) for unit in sources]
-    cautious = _complete(specs, goal, free, targets, assign(free, targets, counted=fits))
+    cautious = _complete(specs, free, targets, assign(free, targets, counted=fits))
     first = along if fits else cautious
     return reread(cautious, first, [first, found, cautious])
 
 
 def _complete(
     specs: AnyMapping[str, Any],
-    goal: AnyMapping[str, Any],
     sources: list[Unit],
     targets: list[Unit],
     pairs: list[Pair],
@@ -132,9 +134,22 @@ def _complete(
     """Target path -> leaf; surer where every leaf is filled and every key has a place."""
     relations = Relations(pairs)
     found = _found(specs, sources, targets, pairs, relations, complete=True)
-    if len(found) < len(goal) or NO_PLACE in unused_keys(specs, found).values():
+    if not all_placed(targets, found) or NO_PLACE in unused_keys(specs, found).values():
         found = _found(specs, sources, targets, pairs, relations, complete=False)
     return found
+
+
+def _open(goal: AnyMapping[str, Any], found: AnyMapping[str, MappedLeaf]) -> dict[str, str]:
+    """Target path that is left open -> why."""
+    beside = {path.rpartition("/")[0]: leaf.sources[0] for path, leaf in found.items()}
+    reasons = {}
+    for path in goal.keys() - found.keys():
+        parent, _, name = path.rpartition("/")
+        reason = buffer_reason(path) or "nothing in the source fits its name and shape"
+        reasons[path] = (
+            f"{NO_BIAS} {beside[parent]}" if name == "bias" and parent in beside else reason
+        )
+    return {path: reasons[path] for path in goal if path in reasons}
 
 
 def _found(
@@ -148,16 +163,18 @@ def _found(
     """Target path -> leaf, of the pairs and of what is tied to them."""
     found: dict[str, MappedLeaf] = {}
     flattens = Flattens(sources)
+    doubts = doubts_of(pairs, sources, targets, complete)
     for pair in pairs:
-        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, complete)}
+        doubt = doubts[id(pair)]
+        found |= {leaf.path: leaf for leaf in _leaves_of(pair, relations, flattens, doubt)}
     return found | tie_leaves(specs, sources, targets, found)
 
 
 def _leaves_of(
-    pair: Pair, relations: Relations, flattens: Flattens, complete: bool
+    pair: Pair, relations: Relations, flattens: Flattens, doubt: str
 ) -> list[MappedLeaf]:
     """The target leaves of one pair of layers."""
-    doubt = pair.source.note or _doubt(pair, complete)
+    doubt = pair.source.note or doubt
     rivals = {id(r): layouts_of(r, pair.target) or {} for r in pair.rivals}
     made = []
     for slot, fits in (layouts_of(pair.source, pair.target) or {}).items():
@@ -166,7 +183,7 @@ def _leaves_of(
         flat = flattens.readings(pair, slot, layout)
         if flat:
             layout, *others = flat
-            why = "it follows a flattened convolution, and the order of that flatten is the model's"
+            why = FLATTENED
         alternatives = [_leaf(path, pair.source, slot, other) for other in others if why]
         for rival in pair.rivals:
             options = rivals[id(rival)].get(slot)
@@ -197,33 +214,6 @@ def _leaf(path: str, unit: Unit, slot: str, layout: Layout) -> Leaf:
         dim = next((i for i, n in enumerate(size.shape) if n > 1), 0)
         return Leaf(path, (*size.sources, *part.sources), rule, weight_norm(dim))
     return Leaf(path, part.sources, rule, part.join)
-
-
-def _doubt(pair: Pair, complete: bool) -> str:
-    """Why the pair is a question, "" where it is an answer."""
-    if pair.rivals:
-        names = ", ".join(str(rival) for rival in pair.rivals[:4])
-        return f"{pair.source} fits, and so does {names}: nothing tells them apart"
-    if pair.margin < 0.4:
-        return f"{pair.source} fits another place as well"
-    if contradict(pair.source, pair.target):
-        return f"the names contradict each other: {pair.source} and {pair.target}"
-    if not _supported(pair, complete):
-        return f"only its shape speaks for {pair.source}"
-    return ""
-
-
-def _supported(pair: Pair, complete: bool) -> bool:
-    """Whether more than a shape speaks for the pair."""
-    source, target = pair.source, pair.target
-    if pair.said & pair.asked or (source.role and source.role == target.role):
-        return True
-    if literal(source.path, target.path) >= 0.9:
-        return True
-    if target.auto or not pair.asked:
-        placed = source.inner == target.inner or overlap(source.chain, target.chain) >= 0.5
-        return complete or placed
-    return complete and (pair.unique or source.chain == target.chain)
 
 
 def _reason(pair: Pair, part: Part) -> str:

@@ -30,8 +30,9 @@ class Layout:
         right: the target's axes, as a pattern writes them.
         sizes: sizes of atoms that the source's shape does not tell.
         relation: "moved" (the convention's transpose), "kept" (as it is), "turned" and
-            "swapped" (a transposed convolution without and with `transpose_kernel`), or ""
-            where there is no such choice.
+            "swapped" (a transposed convolution without and with `transpose_kernel`), "unflat"
+            (a linear layer behind a flatten as a convolution), or "" where there is no such
+            choice.
     """
 
     left: tuple[str, ...]
@@ -110,6 +111,11 @@ def _linear(shape: Sequence[int], target: Part, role: str) -> Iterator[Layout]:
     yield from (backed + made if role == "o" else made + backed)
     yield from (Layout(("o", "h d"), "o h d", h, "kept") for h in of_into)
     yield from (Layout(("h d", "i"), "h d i", h, "kept") for h in of_out)
+    if target.name == "kernel" and len(sizes) in (4, 5):
+        space = SPACE[len(sizes) - 2]
+        known = (("i", sizes[-2]), *zip(space.split(), sizes[:-3], strict=False))
+        for read in (f"i {space}", f"{space} i"):
+            yield Layout(("o", read), f"{space} i o", known, "unflat")
 
 
 def _linear_flax() -> Iterator[Layout]:

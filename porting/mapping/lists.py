@@ -127,8 +127,10 @@ class Alignment:
         named = common and not target.auto
         if not equal and (not named or len(set(source.sizes)) != len(set(target.sizes))):
             return None
-        if equal and all(n > m for m, n in zip(source.least, target.least, strict=True)):
-            return None  # as large, of larger layers: the target stacks what the source lists
+        count = len(source.sizes)
+        stacked = all(n == count * m for m, n in zip(source.least, target.least, strict=True))
+        if equal and stacked:
+            return None  # as large, of layers so many times larger: another list in a stack
         return 2.0 * equal + alike + common + overlap(source.chain, target.chain)
 
     def _take(self, source: Numbered, target: Numbered) -> None:

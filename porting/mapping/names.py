@@ -52,9 +52,9 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("gate", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w1$"),
     ("down", r"(mlp|feed_forward|ffn|ff|swiglu|ffw)/w2$"),
     ("up", r"(^|/)(up(_proj)?|wi(_1)?|c_fc|fc_?1|fc_?in|lin(ear)?_?(1|in)|dense_h_to_4h|"
-           r"intermediate(_dense|/dense)?|ffn|ffn_up|up_lin|mlp/0|ff/0)$"),
+           r"intermediate(_dense|/dense)?|ffn|ffn_up|up_lin|mlp/0|ff/0|pwconv1)$"),
     ("down", r"(^|/)(down(_proj)?|fc_?2|fc_?out|lin(ear)?_?(2|out)|dense_4h_to_h|ffn_output|ffn_down|"
-             r"output_dense|down_lin)$"),
+             r"output_dense|down_lin|pwconv2)$"),
     ("o", r"(attn|attention|att|self|cross)[a-z_]*(/\d+)?(/output)?/"
           r"(o|out|wo|dense|c_proj|proj|output|to_out|linear|out_lin|attn_vec_einsum|post)$"),
     ("o", r"(^|/)(o_proj|out_proj|to_out|to_out/0|out_lin|attn_vec_einsum|attn_out|wo_attn)$"),
@@ -67,19 +67,20 @@ ROLES: tuple[tuple[str, str], ...] = (
     ("norm_short", r"(downsample|shortcut)/(1|bn|norm[a-z]*)$|(^|/)norm_proj$"),
     ("norm1", r"(\d+|layers|blocks|layer)/(bn_?1|input_layer_?norm|ln_?1|layer_?norm_before|norm_?1|self_attn_layer_norm|"
               r"attention_norm|layer_norm_?1|pre_(self_)?attention_(layer_?)?norm|sa_layer_norm|attn_norm|"
-              r"input_norm|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
+              r"input_norm|attn_ln|attention/output/layer_?norm|attention/layer_?norm|pre_attn_norm|"
               r"attention_layer_norm|self_attention_layer_norm)$"),
     ("norm2", r"(\d+|layers|blocks|layer)/(bn_?2|post_attention_layer_?norm|ln_?2|layer_?norm_after|norm_?2|final_layer_norm|"
               r"ffn_norm|layer_norm_?2|output/layer_?norm|output_layer_norm|pre_ffw_norm|"
-              r"mlp_norm|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
+              r"mlp_norm|mlp_ln|pre_mlp_layer_?norm|full_layer_layer_norm|ffn_layer_norm|feed_forward_norm|pre_mlp_norm|"
               r"post_attention_norm|post_attn_norm)$"),
     ("norm3", r"(\d+|layers|blocks|layer)/(bn_?3|encoder_attn_layer_norm|norm_?3|ln_?3|(pre_)?cross_att(n|ention)_layer_?norm|cross_norm|"
-              r"ln_cross_attn|cross_attn_norm)$"),
+              r"ln_cross_attn|cross_attn_norm|cross_attn_ln)$"),
     ("cls", r"(^|/)cls(_?token|_embedding|_pos)?$|class_(token|embedding)$"),
     ("layer_scale", r"(^|/)(layer_?scale(_parameter|_?\d)?(/(lambda\d?|gamma|scale))?|gamma(_?\d)?|"
                     r"lambda_?\d|ls_?\d(/(gamma|scale))?)$"),
     ("tok", r"(^|/)(word|token|tok|wte|vocab)[a-z]*_?(emb[a-z]*|tokens)?$"),
-    ("tok", r"(^|/)(embed_tokens|embed_in|shared|embed|embedder|embedding|embeddings|embeder)$"),
+    ("tok", r"(^|/)(embed_tokens|embed_in|input_embeddings?|shared|embed|embedder|embedding|embeddings|"
+            r"embeder)$"),
     ("pos", r"(^|/)(pos|position|positional|wpe|embed_positions)[a-z_]*$|pos[a-z]*_emb[a-z]*$"),
     ("type", r"(token_type|segment)[a-z_]*$"),
     ("patch", r"(^|/)(patch|patches)[a-z_]*(/(proj|projection|conv|dense))?$|"
@@ -225,6 +226,27 @@ def opposite(a: frozenset[str], b: frozenset[str], same_role: bool = False) -> b
     """
     groups = _OPPOSITES if same_role else _OPPOSITES + _OPPOSITES_WITHIN
     return any((group & a) and (group & b) and not (group & a & b) for group in groups)
+
+
+@cache
+def directed(path: tuple[str, ...]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The long components of a path: their words sorted -> their words as they stand.
+
+    >>> directed(("layers", "0", "attn_image_to_token"))
+    {('attn', 'image', 'to', 'token'): ('attn', 'image', 'to', 'token')}
+    """
+    long = [spelled for c in path if len(spelled := words(c)) > 3]
+    return {tuple(sorted(spelled)): spelled for spelled in long}
+
+
+def reversed_in(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether two paths have a component of the same words in another order.
+
+    >>> reversed_in(("cross_attn_image_to_token",), ("cross_attn_token_to_image",))
+    True
+    """
+    left, right = directed(a), directed(b)
+    return any(left[key] != right[key] for key in left.keys() & right.keys())
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:

@@ -8,14 +8,15 @@ this works for trees without telling names). Structure that cannot fit is no pai
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 from porting.mapping.layouts import Layout, candidates
-from porting.mapping.names import clash, opposite, words
-from porting.mapping.units import Unit
+from porting.mapping.names import clash, opposite, reversed_in, words
+from porting.mapping.units import SLOTS, Part, Unit
 
 LITERAL, WORDS, ROLE, STRUCTURE = 2.0, 2.0, 1.5, 2.0
 MISSING, SPARE, CLASH, TURNED = 2.0, 1.0, 3.0, 1.0
@@ -94,6 +95,8 @@ def contradict(source: Unit, target: Unit) -> bool:
     leaf = target.parts.get("w")
     if source.role == "head" and leaf is not None and leaf.name == "embedding":
         return True
+    if reversed_in(source.path, target.path):
+        return True
     same = bool(source.role) and source.role == target.role
     return clash(source.role, target.role) or opposite(source.words, target.words, same)
 
@@ -116,8 +119,24 @@ def layouts_of(source: Unit, target: Unit) -> dict[str, list[Layout]] | None:
         fits = candidates(part, leaf, target.role or source.role, source.bare)
         if not fits:
             return None
+        if keeps_layout(part, leaf):
+            fits = [layout for layout in fits if layout.relation == "kept"] or fits
         made[slot] = fits
     return made or None
+
+
+def keeps_layout(part: Part, leaf: Part) -> bool:
+    """Whether a parameter is a table by its own name (`input_embedding`), or has one name of
+    its own on both sides (`mm_projection_weight`).
+
+    The weight of a layer changes its name with its layout, `weight` to `kernel`.
+
+    >>> keeps_layout(Part(("tok.weight",), (3, 3), "weight"), Part(("input_embedding",), (3, 3), ""))
+    True
+    """
+    names = {re.split(r"[./]", key)[-1] for key in (*part.sources, *leaf.sources)}
+    table = any(name.endswith("_embedding") for name in names)
+    return table or (len(names) == 1 and not names & SLOTS.keys())
 
 
 def _against_convention(source: Unit, fits: list[Layout]) -> bool:
@@ -125,7 +144,7 @@ def _against_convention(source: Unit, fits: list[Layout]) -> bool:
     part = source.parts.get("w")
     promised = "moved" if part is None or part.name == "weight" else "kept"
     found = {layout.relation for layout in fits}
-    return bool(found) and found <= {"moved", "kept"} and promised not in found
+    return "" not in found and promised not in found and source.role != "deconv"
 
 
 def _fused(source: Unit, target: Unit) -> bool:
@@ -156,4 +175,6 @@ def number_words(component: str) -> tuple[str, int] | None:
     return (stem, int(component[len(stem) :])) if stem != component else None
 
 
-__all__ = ["Scorer", "contradict", "layouts_of", "literal", "number_words", "overlap", "words"]
+__all__ = [
+    "Scorer", "contradict", "keeps_layout", "layouts_of", "literal", "number_words", "overlap", "words",
+]  # fmt: skip

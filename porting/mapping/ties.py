@@ -148,10 +148,11 @@ def _twin(key: str, shape: tuple[int, ...], specs: AnyMapping[str, Any], read: s
     }
     if not table:
         return ""
-    for other in read:
+    own = role(tuple(module))
+    owners = {other: role(components(other)[:-1]) for other in sorted(read)}
+    for other, owner in sorted(owners.items(), key=lambda item: item[1] != own):
         if tuple(specs[other].shape) != shape:
             continue
-        owner = role(components(other)[:-1])
         if name == "weight" and len(shape) == 2 and owner in ("tok", "head"):
             return other
         if (

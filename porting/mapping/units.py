@@ -36,6 +36,8 @@ BUFFERS = (
     (r"(^|[./])embed_positions[./]weights?$|(^|[./])embed_positions$|sinusoid\w*$",
      "sinusoidal positions, computed by Flax"),
     (r"(^|[./])final_logits_bias$", "a buffer of zeros that Flax does not keep"),
+    (r"(^|[./])rngs[./](\w+[./])?(count|key)$", "a random stream"),
+    (r"(^|[./])embed_scale$", "a constant that the configuration gives"),
     (r"(^|[./])(_float_tensor|dummy|version|_extra_state)$", "a marker that holds no weights"),
 )  # fmt: skip
 
@@ -203,12 +205,26 @@ def units(leaves: Mapping[str, Any], ordered: bool, target: bool = False) -> lis
         if ("w" if bare else slot) in grouped.get((path, bare), {}):
             path = components(key)[:-1]  # two paths that only a wrapper tells apart
         grouped.setdefault((path, bare), {})["w" if bare else slot] = Part((key,), shape, name)
+    _adopt_biases(grouped)
     ranked = {key: i for i, key in enumerate(keys)}
     made = [
         Unit(path, parts, ranked[next(iter(parts.values())).sources[0]] if ordered else -1, bare)
         for (path, bare), parts in grouped.items()
     ]
     return with_chains(made)
+
+
+def _adopt_biases(grouped: dict[tuple[tuple[str, ...], bool], dict[str, Part]]) -> None:
+    """Give a bare `q_bias` to the layer beside it that plays the role of `q`."""
+    lone = [path for path, bare in grouped if bare and path and path[-1].endswith("_bias")]
+    for path in lone:
+        named = role((*path[:-1], path[-1].removesuffix("_bias")))
+        owners = [
+            parts for (other, bare), parts in grouped.items()
+            if named and not bare and other[:-1] == path[:-1] and role(other) == named
+        ]  # fmt: skip
+        if len(owners) == 1 and "b" not in owners[0]:
+            owners[0]["b"] = replace(grouped.pop((path, True))["w"], name="bias")
 
 
 def with_chains(made: Iterable[Unit]) -> list[Unit]:
