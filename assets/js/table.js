@@ -108,7 +108,8 @@ export class Table {
   /* Numbered layers of a long tree start folded, but for the one that is looked at. */
   startsOpen(node, total) {
     const holds = (n) => (n.row ? n.row.key === this.block.selected : n.children.some(holds));
-    return total <= ALL_OPEN || !/(^|_)\d+$/.test(node.name) || holds(node);
+    const counted = node.name.split(/[./]/).some((part) => /(^|_)\d+$/.test(part));
+    return total <= ALL_OPEN || !counted || holds(node);
   }
 
   branch(node, path, open, depth) {
