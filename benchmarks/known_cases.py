@@ -1,7 +1,9 @@
 """The known faults of transformers 4.57.6's Flax models, found from recorded forward passes.
 
+Also those of jax-ml/bonsai's ViT, Whisper and DINOv3, where a checkout of it is named.
+
     pip install torch==2.13.0 transformers==4.57.6 flax==0.12.8 jax==0.10.2
-    python benchmarks/known_cases.py
+    python benchmarks/known_cases.py [WORD IN A NAME] [--bonsai PATH] [-v]
 
 Each case makes a small random PyTorch model, saves it, loads it into the Flax twin as a user
 would, records both, and prints what the comparison says beside what is known. Nothing is
@@ -10,16 +12,18 @@ downloaded. Exit code 1 if a case is not named for what it is.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import bonsai_cases
 import numpy as np
 import torch
 import transformers
@@ -123,7 +127,7 @@ def _words(model: torch.nn.Module, twin: Any, case: Case) -> tuple[Trace, Trace]
     )
 
 
-def due(case: Case, said: Explanation) -> bool:
+def due(case: Case | bonsai_cases.Case, said: Explanation) -> bool:
     """Whether the explanation names the case for what it is."""
     text = said.report()
     verdict = (
@@ -134,24 +138,35 @@ def due(case: Case, said: Explanation) -> bool:
     return verdict and all(word in text for word in case.known)
 
 
+def recordings(wanted: str, checkout: Path | None) -> Iterator[tuple[Any, Trace, Trace]]:
+    """The cases whose name holds `wanted`, with their traces."""
+    for case in CASES:
+        if wanted in case.name:
+            yield case, *record(case)
+    for case in bonsai_cases.CASES if checkout else ():
+        if wanted in case.name:
+            yield case, *bonsai_cases.record(case, checkout, randomised)
+
+
 def main() -> int:
     """Run all cases (or those whose name holds the first argument)."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", nargs="?", default="", help="a word in the name of a case")
+    parser.add_argument("--bonsai", type=Path, help="a checkout of jax-ml/bonsai")
+    parser.add_argument("-v", action="store_true", help="print every stage")
+    asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     missed = 0
-    for case in CASES:
-        if wanted not in case.name:
-            continue
-        wanted_trace, given = record(case)
-        result = compare_traces(wanted_trace, given)
+    for case, wanted, given in recordings(asked.name, asked.bonsai):
+        result = compare_traces(wanted, given)
         leaves = {path: np.asarray(leaf) for path, leaf in given.leaves.items()}
-        said = explain(result, diagnose(wanted_trace.leaves, leaves) if leaves else None)
+        said = explain(result, diagnose(wanted.leaves, leaves) if leaves else None)
         named = due(case, said)
         missed += not named
         print(f"\n== {case.name}: {'named' if named else 'NOT NAMED'} (verdict {said.verdict})")
         print(said.report())
-        if "-v" in sys.argv:
+        if asked.v:
             print(result.report())
     return 1 if missed else 0
 

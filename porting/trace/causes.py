@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from porting.trace.comparison import Site, StageResult, TraceComparison
 from porting.trace.problems import leaves_of, problems
-from porting.trace.variants import Choice, Problem, differences, fitting
+from porting.trace.questions import Choice, Problem
+from porting.trace.variants import differences, fitting, notable
 
 
 class Verdict(Protocol):
@@ -108,8 +109,11 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     >>> result.verdict, result.causes[0].restores
     ('code', ('tanh of its own input',))
     """
+    known: dict[str, Choice] = {}
     causes = [
-        _cause(comparison, row, site, diagnosis) for row in comparison.parting for site in row.sites
+        _cause(comparison, row, site, diagnosis, known)
+        for row in comparison.parting
+        for site in row.sites
     ]
     causes.sort(key=lambda cause: comparison.when(cause.site))
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
@@ -120,11 +124,15 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
 
 
 def _cause(
-    comparison: TraceComparison, row: StageResult, site: Site, diagnosis: Diagnosis | None
+    comparison: TraceComparison,
+    row: StageResult,
+    site: Site,
+    diagnosis: Diagnosis | None,
+    known: dict[str, Choice],
 ) -> Cause:
     wanted, given = [], []
     for mean, does in problems(comparison, site):
-        wanted, given = _answers(mean, does)
+        wanted, given = _answers(mean, does, known)
     options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
     apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
     statuses = _statuses(comparison, row, site, diagnosis)
@@ -139,13 +147,18 @@ def _cause(
 
 
 def _answers(
-    mean: Problem, does: Problem
+    mean: Problem, does: Problem, known: dict[str, Choice]
 ) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
-    """What fits the reference and what fits the candidate, as near to each other as can be."""
-    wanted = fitting(mean)
+    """What fits the reference and what fits the candidate, as near to each other as can be.
+
+    What a layer of the same kind was found to mean is tried first: a model repeats itself.
+    """
+    before = known.get(mean.layer)
+    wanted = (fitting(mean, before) if before else []) or fitting(mean)
     given = fitting(does, wanted[0] if wanted else None)
     if given and not wanted:
         wanted = fitting(mean, given[0])
+    known |= {mean.layer: wanted[0]} if wanted else {}
     return _nearest([(mean, choice) for choice in wanted], [(does, choice) for choice in given])
 
 
@@ -211,7 +224,7 @@ def _said(problem: Problem, choice: Choice, options: set[str]) -> str:
         return of + times + (f" + {choice['plus']}" if choice["plus"] else "")
     if problem.layer == "ids":
         return str(choice["ids"])
-    named = {o: v for o, v in choice.items() if o in options} or choice
+    named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)
     return ", ".join(f"{option} {value}" for option, value in named.items())
 
 

@@ -43,6 +43,10 @@ SYNONYMS = {
     "linear": "fc",
     "lin": "fc",
     "proj": "",
+    "wq": "q",
+    "wk": "k",
+    "wv": "v",
+    "wo": "out",
     "projection": "",
     "o": "out",
     "ffn": "mlp",
@@ -111,6 +115,16 @@ def likeness(a: str, b: str) -> float:
     whole = SequenceMatcher(None, mine, theirs, autojunk=False).ratio()
     last = float(mine[-1] == theirs[-1])
     return 0.65 * whole + 0.35 * last
+
+
+def role(path: str) -> str:
+    """What a part is for by its own name: `q`, `k` or `v` where it says so, else its last word.
+
+    >>> role("attn/q_norm"), role("self_attn.k_proj"), role("attn/out")
+    ('q', 'k', 'out')
+    """
+    own = words(re.split(r"[./]", path)[-1])
+    return next((word for word in own if word in ("q", "k", "v")), own[-1] if own else "")
 
 
 def signature(array: np.ndarray) -> np.ndarray:

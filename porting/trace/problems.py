@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from porting.trace.comparison import Match, Site, TraceComparison
-from porting.trace.pair import family, words
-from porting.trace.stages import Stage, Trace
-from porting.trace.variants import Problem
+from porting.trace.operands import (
+    Side,
+    candidate_side,
+    masks_and_angles,
+    reference_side,
+    shaped,
+)
+from porting.trace.pair import family, role
+from porting.trace.questions import Problem
+from porting.trace.stages import Trace
 
-Side = Callable[[Match, str | None], np.ndarray | None]
 NEAR = 6  #: parts before a place that may have been handed on
+QKV = {"q", "k", "v"}
+PACKED = {"qkv"}
 
 
-def leaves_of(trace: Trace, stage: str) -> dict[str, str]:
-    """Name -> path of the leaves that lie directly in a stage's module.
+def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
+    """Name -> path of the leaves that lie directly in a stage's module, or anywhere inside.
 
     >>> trace = Trace("linen", (), {"params/fc/kernel": 0, "params/fc/sub/bias": 0})
     >>> leaves_of(trace, "fc")
     {'kernel': 'params/fc/kernel'}
+    >>> leaves_of(trace, "fc", inner=True)
+    {'kernel': 'params/fc/kernel', 'sub/bias': 'params/fc/sub/bias'}
     """
     mark = "." if trace.framework == "torch" else "/"
     module = stage.partition("#")[0].removesuffix("/attend")
-    module = "" if module == "(model)" else module
+    module = "" if module == "(model)" else f"{module}{mark}"
     found = {}
     for path in trace.leaves:
-        inner = path.partition("/")[2] if trace.framework == "linen" else path
-        where, _, name = inner.rpartition(mark)
-        if where == module:
+        within = path.partition("/")[2] if trace.framework == "linen" else path
+        name = within.removeprefix(module)
+        if within.startswith(module) and (inner or mark not in name):
             found[name] = path
     return found
 
@@ -49,13 +59,16 @@ def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Pro
         (pair.wanted, pair.wanted64 if double else None),
         (pair.given, pair.given64 if double else None),
     )
+    apart = np.abs(np.nan_to_num(pair.given.astype(np.float64) - pair.wanted))
+    leaves = _values(comparison, site, layer)
     asked = []
     for index, (target, wide) in enumerate(targets):
-        side = _reference_side(double) if not index or comparison.replayed else _own_side(double)
+        right = not index or comparison.replayed
+        side = reference_side(double) if right else candidate_side(double)
         operands = _operands(comparison, site, layer, side, target)
         if operands is None:
             return []
-        asked.append(Problem(layer, operands, _values(comparison, site), target, wide))
+        asked.append(Problem(layer, operands, leaves, target, wide, apart))
     return [(asked[0], asked[1])]
 
 
@@ -65,12 +78,21 @@ def _layer(comparison: TraceComparison, site: Site) -> str | None:
         return "ids"
     parts = _parts(comparison, site)
     if site.slot == "input" or parts:
-        roles = {_role(path) for path in parts}
-        return "attention" if {"q", "k", "v"} <= roles else "between"
+        return _between(comparison, site, parts)
     names = set(leaves_of(comparison.candidate, site.path))
-    if not names:
-        return "between"
-    return _layer_of(comparison.candidate.stage(site.path).kind, names)
+    if names:
+        return _layer_of(comparison.candidate.stage(site.path).kind, names)
+    return "multi-head" if _multi_head(comparison.candidate, site.path) else "between"
+
+
+def _between(comparison: TraceComparison, site: Site, parts: list[str]) -> str:
+    """What the latest parts are for: queries, keys and values together, or anything."""
+    roles = {role(path) for path in parts}
+    if roles >= QKV and role(parts[-1]) in QKV:
+        return "attention"
+    last = comparison.matches[parts[-1]].mine.output if parts else np.zeros(0)
+    packed = last.ndim > 2 and last.size == 3 * site.pair.wanted.size
+    return "packed attention" if packed else "between"
 
 
 def _layer_of(kind: str, names: set[str]) -> str | None:
@@ -85,9 +107,24 @@ def _layer_of(kind: str, names: set[str]) -> str | None:
     return None
 
 
-def _values(comparison: TraceComparison, site: Site) -> dict[str, np.ndarray]:
+def _multi_head(trace: Trace, stage: str) -> dict[str, str]:
+    """`q/kernel` -> path, … of a module that holds the projections of one attention."""
+    inside = leaves_of(trace, stage, inner=True)
+    found = {}
+    for name, path in inside.items():
+        part, _, leaf = name.rpartition("/")
+        wide = np.shape(trace.leaves.get(inside.get(f"{part}/kernel", path), 0))
+        packed = len(wide) == 2 and wide[-1] == 3 * wide[0]
+        found[f"{'qkv' if packed else role(part)}/{leaf}"] = path
+    parts = {name.partition("/")[0] for name in found}
+    is_whole = len(found) == len(inside) and parts in (QKV | {"out"}, PACKED | {"out"})
+    return found if is_whole and trace.framework != "torch" else {}
+
+
+def _values(comparison: TraceComparison, site: Site, layer: str) -> dict[str, np.ndarray]:
     trace = comparison.candidate
     found = leaves_of(trace, site.path) if site.slot == "output" else {}
+    found = _multi_head(trace, site.path) if layer == "multi-head" else found
     return {name: np.asarray(trace.leaves[path], np.float64) for name, path in found.items()}
 
 
@@ -114,70 +151,57 @@ def _parts(comparison: TraceComparison, site: Site) -> list[str]:
     return sorted(inside, key=lambda p: comparison.matches[p].wanted.finished)[-NEAR:]
 
 
-def _role(path: str) -> str:
-    last = words(path)[-1:]
-    return last[0] if last else ""
-
-
-def _reference_side(double: bool) -> Side:
-    """Arrays of the reference in the candidate's axes: an output (None) or a named input."""
-
-    def array(match: Match, name: str | None) -> np.ndarray | None:
-        wanted: Stage = match.wanted
-        if name is None:
-            outputs = wanted.outputs64 if double else wanted.outputs
-            return match.output.apply(next(iter(outputs.values()))) if outputs else None
-        other, turn = match.inputs[name]
-        inputs: Mapping[str, np.ndarray] = wanted.inputs64 if double else wanted.inputs
-        return turn.apply(inputs[other]) if other in inputs else None
-
-    return array
-
-
-def _own_side(double: bool) -> Side:
-    """Arrays of the candidate as it was recorded."""
-
-    def array(match: Match, name: str | None) -> np.ndarray | None:
-        if name is None:
-            outputs = match.mine.outputs64 if double else match.mine.outputs
-            return next(iter(outputs.values()), None)
-        return (match.mine.inputs64 if double else match.mine.inputs).get(name)
-
-    return array
-
-
 def _operands(
     comparison: TraceComparison, site: Site, layer: str, side: Side, target: np.ndarray
 ) -> dict[str, np.ndarray] | None:
     """What the site may be made of, by name; None where that was not recorded."""
-    if layer not in ("between", "attention", "ids"):
+    container = _container(comparison, site)
+    if layer in ("attention", "packed attention", "multi-head"):
+        return _attended(comparison, site, layer, side)
+    if layer not in ("between", "ids"):
         match = comparison.matches[site.path]
         x = side(match, next(iter(match.inputs))) if match.inputs else None
         return None if x is None else {"x": x if x.dtype.kind in "iu" else x.astype(np.float64)}
-    found: dict[str, np.ndarray | None] = {}
-    container = _container(comparison, site)
-    for path in _parts(comparison, site):
-        name = _role(path) if layer == "attention" else path
-        found[name] = side(comparison.matches[path], None)
-    if container is not None and layer != "attention":
+    found = {path: side(comparison.matches[path], None) for path in _parts(comparison, site)}
+    if container is not None:
         match = comparison.matches[container]
         for name in match.inputs:
             label = "its own input" if len(match.inputs) == 1 else f"its own input {name}"
             found[label] = side(match, name)
-    if layer == "attention":
-        return {n: found[n].astype(np.float64) for n in "qkv" if found[n] is not None}
-    shaped = {name: _shaped(a, target) for name, a in found.items() if a is not None}
-    return {name: a for name, a in shaped.items() if a is not None}
+    fitted = {name: shaped(a, target) for name, a in found.items() if a is not None}
+    return {name: a for name, a in fitted.items() if a is not None}
 
 
-def _shaped(array: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """`array` spread to the target's shape, or its last axes merged; None where it cannot be."""
-    if (array.dtype.kind in "iu") != (target.dtype.kind in "iu"):
+def _attended(
+    comparison: TraceComparison, site: Site, layer: str, side: Side
+) -> dict[str, np.ndarray] | None:
+    """Queries, keys and values (or what a module makes them of), masks and angles."""
+    container = _container(comparison, site)
+    match = comparison.matches[site.path if container is None else container]
+    parts = _parts(comparison, site)
+    if layer == "multi-head":
+        found = _attending(match, side)
+    elif layer == "packed attention":
+        found = {"qkv": side(comparison.matches[parts[-1]], None)}
+    else:
+        found = {role(path): side(comparison.matches[path], None) for path in parts}
+        found = {name: found[name] for name in "qkv"}
+    if not found or any(a is None for a in found.values()):
         return None
-    try:
-        if array.size == target.size and array.shape[:1] == target.shape[:1]:
-            array = array.reshape(target.shape)
-        spread = np.broadcast_to(array, target.shape)
-    except ValueError:
-        return None
-    return spread if array.dtype.kind in "iu" else spread.astype(np.float64)
+    wide = {name: a.astype(np.float64) for name, a in found.items() if a is not None}
+    keys = wide.get("k", next(iter(wide.values()))).shape[1]
+    scopes = [match.wanted]
+    if parts:
+        around = comparison.reference.ancestors(comparison.matches[parts[-1]].wanted.path)
+        scopes += [comparison.reference.stage(path) for path in list(around)[:1]]
+    return wide | masks_and_angles(match, scopes, side, next(iter(wide.values())).shape[:2], keys)
+
+
+def _attending(match: Match, side: Side) -> Mapping[str, np.ndarray | None]:
+    """The inputs of a multi-head module: queries, and keys and values where they are others."""
+    arrays = {name: side(match, name) for name in match.inputs}
+    floats = [a for a in arrays.values() if a is not None and a.dtype.kind == "f" and a.ndim == 3]
+    if not floats:
+        return {}
+    q, k = floats[0], floats[1] if len(floats) > 1 else floats[0]
+    return {"q": q, "k": k, "v": floats[2] if len(floats) > 2 else k}

@@ -1,171 +1,30 @@
-"""The table of known variants: what one layer, or the code between two layers, may do else.
+"""The search: which choices of the table give a recorded output.
 
-Every row is one option of a layer with the values that are met in practice, the usual one
-first. The search runs the layer in float64 with every choice of values and keeps those that
-give a recorded output, so it names both what the reference means and what the candidate does.
+It runs a layer in float64 with one choice of values after the other and keeps those that
+give the recorded output, so it names both what the reference means and what the candidate
+does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from porting.trace import functions
+from porting.trace.attention_table import KINDS
 from porting.trace.measure import FLOOR, U
+from porting.trace.questions import Choice, Problem
+from porting.trace.tables import LAYERS, VARIANTS
 
-Choice = dict[str, Any]
 MOST = 3000  #: choices that are run for one question
+LEAST = 200  #: choices that are run for the largest question
+WORK = 3e9  #: products of two numbers that are spent on one question
 SAMPLE = 512  #: elements that elementwise choices are tried on
 ROWS = 12  #: queries that attention is tried on
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A recorded output and all that it may have been made of.
-
-    Attributes:
-        layer: a key of `LAYERS`.
-        operands: float64 arrays by name; `x` for a layer with one input.
-        leaves: the layer's parameters in Flax's layout.
-        target: the output, float32 or an integer type.
-        target64: the output of the float64 run, where there is one.
-    """
-
-    layer: str
-    operands: Mapping[str, np.ndarray]
-    leaves: Mapping[str, np.ndarray]
-    target: np.ndarray = field(repr=False)
-    target64: np.ndarray | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One option of a layer.
-
-    Attributes:
-        layer: the layer, a key of `LAYERS`.
-        option: the argument of the layer's function.
-        title: what a difference in it is called.
-        values: what it can be, the usual one first; or a function of the problem.
-        verdict: `code`, or `weight` where the option undoes a fault of a leaf.
-    """
-
-    layer: str
-    option: str
-    title: str
-    values: Sequence[Any] | Callable[[Problem], Sequence[Any]]
-    verdict: str = "code"
-
-
-_EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
-_MASKS = (
-    "none",
-    "causal",
-    "each token only itself",
-    "causal, exchanged (the future only)",
-    "causal, exchanged (itself and the future)",
-    "causal, without itself",
-)
-
-
-def _square(problem: Problem) -> Sequence[str]:
-    shape = problem.leaves["kernel"].shape
-    square = len(shape) == 2 and shape[0] == shape[1]
-    return ("as it is", "transposed") if square else ("as it is",)
-
-
-def _paddings(problem: Problem) -> Sequence[str]:
-    widest = max(problem.leaves["kernel"].shape[:-2])
-    return ("SAME", *(f"{n} on each side" for n in range(widest + 1)), "SAME_LOWER")
-
-
-def _orders(problem: Problem) -> Sequence[str]:
-    spatial = problem.leaves["kernel"].shape[:-2]
-    exchanged = len(spatial) == 2 and spatial[0] == spatial[1]
-    return ("as it is", "flipped", *(("height and width exchanged",) if exchanged else ()))
-
-
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
-
-
-def _groups(problem: Problem) -> Sequence[int]:
-    return sorted(_divisors(problem.operands["x"].shape[-1]), key=lambda n: n != 32)
-
-
-def _heads(problem: Problem) -> Sequence[int]:
-    """The heads that the queries show, or every number that divides, usual widths first."""
-    q, k = problem.operands["q"], problem.operands["k"]
-    if q.ndim == 4:
-        return (q.shape[2],)
-    wide, narrow = q.shape[-1], k.shape[-1]
-    fit = [n for n in _divisors(wide) if n * narrow % wide == 0 and wide // n > 1]
-    return sorted(fit, key=lambda n: (wide // n not in (64, 128, 80, 96, 32), n))
-
-
-def _masks(problem: Problem) -> Sequence[str]:
-    length = problem.operands["k"].shape[1]
-    windows = range(2, min(length, 32))
-    return (*_MASKS, *(f"causal, window of {n} tokens" for n in windows))
-
-
-def _rotary(problem: Problem) -> Sequence[str]:
-    q = problem.operands["q"]
-    square = q.shape[1] == problem.operands["k"].shape[1]
-    even = any((q[0, 0].size // n) % 2 == 0 for n in _heads(problem))
-    return ("none", "half-split", "interleaved") if square and even else ("none",)
-
-
-VARIANTS = (
-    Variant("norm", "epsilon", "epsilon", _EPSILONS),
-    Variant("norm", "mean", "the mean", ("subtracted", "kept")),
-    Variant("norm", "scale", "1 + w", ("w", "1 + w")),
-    Variant("norm", "variance", "the variance", ("biased", "unbiased")),
-    Variant("batch norm", "epsilon", "epsilon", (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)),
-    Variant("batch norm", "statistics", "training mode", ("running", "of the batch")),
-    Variant("group norm", "epsilon", "epsilon", _EPSILONS),
-    Variant("group norm", "groups", "the number of groups", _groups),
-    Variant("dense", "kernel", "a square kernel", _square, "weight"),
-    Variant("dense", "bias", "the bias", ("added", "left out")),
-    Variant("conv", "padding", "the padding", _paddings),
-    Variant("conv", "stride", "the stride", (1, 2, 3, 4)),
-    Variant("conv", "dilation", "the dilation", (1, 2)),
-    Variant("conv", "kernel", "the kernel's axes", _orders, "weight"),
-    Variant("embed", "offset", "the offset of the positions", (0, 1, 2, -1)),
-    Variant("embed", "scale", "the factor √width", ("1", "√width")),
-    Variant("attention", "heads", "the number of heads", _heads),
-    Variant("attention", "mask", "the mask", _masks),
-    Variant("attention", "scale", "the scale of the scores", ("1/√d", "none", "1/d", "1/√width")),
-    Variant("attention", "rotary", "the rotary layout", _rotary),
-    Variant("attention", "base", "the rotary base", (1e4, 5e5, 1e6, 1e5, 1e3, 2e6, 5e6, 1e7)),
-    Variant("attention", "groups", "the spread of the key heads", ("repeat", "tile")),
-    Variant("between", "activation", "the activation", tuple(functions.ACTIVATIONS)),
-    Variant(
-        "ids", "ids", "the ids", ("all 0", "all 1", *(f"positions from {n}" for n in range(4)))
-    ),
-)
-
-
-def _on_x(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    return lambda problem, **choice: function(problem.operands["x"], problem.leaves, **choice)
-
-
-#: layer -> the function that runs a choice.
-LAYERS: dict[str, Callable[..., np.ndarray]] = {
-    "norm": _on_x(functions.norm),
-    "batch norm": _on_x(functions.batch_norm),
-    "group norm": _on_x(functions.group_norm),
-    "dense": _on_x(functions.dense),
-    "conv": _on_x(functions.conv),
-    "embed": _on_x(functions.embed),
-    "attention": lambda problem, **c: functions.attention(problem.operands, **c),
-    "between": lambda problem, **c: functions.combined(problem.operands, **c),
-    "ids": lambda problem, **c: functions.identifiers(problem.operands, problem.target.shape, **c),
-}
+BATCH = 2  #: sequences that attention is tried on
 
 
 def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int, Choice]]:
@@ -184,12 +43,15 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
     }
     if problem.layer == "ids":
         values["ids"] = (*values["ids"], *problem.operands)
-    if usual:
+    many = {row.option: row.usual for row in rows}
+    if usual and set(usual) == set(values):
         values = {o: sorted(v, key=lambda x, o=o: x != usual[o]) for o, v in values.items()}
-    found = itertools.product(*(range(len(v)) for v in values.values()))
-    for index in sorted(found, key=lambda index: (sum(map(bool, index)), sum(index)))[:MOST]:
-        pairs = zip(index, values.items(), strict=True)
-        yield sum(map(bool, index)), {name: options[i] for i, (name, options) in pairs}
+        many = dict.fromkeys(values, 1)
+    for count in range(len(values) + 1):
+        for apart in itertools.combinations(values, count):
+            taken = [v[many[o] :] if o in apart else v[: many[o]] for o, v in values.items()]
+            for choice in itertools.product(*taken):
+                yield count, dict(zip(values, choice, strict=True))
 
 
 def _expressions(names: list[str]) -> Iterator[tuple[int, Choice]]:
@@ -224,7 +86,7 @@ def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
     allowed = (32 * U if problem.target64 is None else FLOOR) * scale
     near: list[tuple[float, Choice]] = []
     level = 0
-    for deviations, choice in choices(problem, usual):
+    for deviations, choice in itertools.islice(choices(problem, usual), _most(problem)):
         if near and deviations > level:
             break
         error = _error(problem, choice, target)
@@ -234,6 +96,15 @@ def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
     floor = (4 * U if problem.target64 is None else 1e-12) * scale
     best = min((error for error, _ in near), default=0.0)
     return [choice for error, choice in near if error <= max(16 * best, floor)]
+
+
+def _most(problem: Problem) -> int:
+    """How many choices the size of a question allows."""
+    if problem.layer not in KINDS:
+        return MOST
+    arrays = problem.operands.values()
+    products = sum(a.size for a in arrays) * max(a.shape[-1] for a in arrays)
+    return int(np.clip(WORK / products, LEAST, MOST))
 
 
 def differences(layer: str, wanted: Choice, given: Choice) -> list[tuple[str, str]]:
@@ -260,6 +131,19 @@ def differences(layer: str, wanted: Choice, given: Choice) -> list[tuple[str, st
     return [("a residual too many" if terms < others else "the order of the layers", "code")]
 
 
+def notable(problem: Problem, choice: Choice) -> Choice:
+    """The options of a choice that are not the first of their row; all where all are.
+
+    >>> notable(Problem("norm", {}, {}, np.ones(1)), {"epsilon": 1e-6, "mean": "subtracted"})
+    {'epsilon': 1e-06}
+    """
+    rows = {row.option: row for row in VARIANTS if row.layer == problem.layer}
+    first = {
+        o: (r.values(problem) if callable(r.values) else r.values)[:1] for o, r in rows.items()
+    }
+    return {o: v for o, v in choice.items() if v not in first[o]} or choice
+
+
 def _error(problem: Problem, choice: Choice, target: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         try:
@@ -273,24 +157,41 @@ def _error(problem: Problem, choice: Choice, target: np.ndarray) -> float:
 
 
 def _some_elements(problem: Problem) -> Problem:
-    """The same question about some elements: enough to tell elementwise functions apart."""
+    """The same question about some elements: some at random, and where the models part most."""
     size = problem.target.size
     take = np.random.default_rng(0).choice(size, min(size, SAMPLE), replace=False)
-    wide = None if problem.target64 is None else problem.target64.ravel()[take]
-    operands = {name: array.ravel()[take] for name, array in problem.operands.items()}
-    return Problem(problem.layer, operands, {}, problem.target.ravel()[take], wide)
+    if problem.apart is not None:
+        take = np.union1d(take, np.argsort(problem.apart, axis=None)[-SAMPLE // 8 :])
+    return dataclasses.replace(
+        problem,
+        operands={name: array.ravel()[take] for name, array in problem.operands.items()},
+        target=problem.target.ravel()[take],
+        target64=None if problem.target64 is None else problem.target64.ravel()[take],
+    )
 
 
 def _some_rows(problem: Problem) -> Problem:
-    """The same question about one sequence and some of its queries, the last one included."""
-    length = problem.operands["q"].shape[1]
-    rows = np.unique(np.linspace(0, length - 1, min(length, ROWS)).astype(int))
-    operands = {name: array[:1] for name, array in problem.operands.items()} | {"rows": rows}
-    if problem.target.shape[:2] != problem.operands["q"].shape[:2]:
+    """The same question about the sequences that part most and some of their queries."""
+    first = next(iter(problem.operands.values()))
+    if problem.target.shape[:2] != first.shape[:2]:
         return problem  # heads before positions, or joined with the batch
-    wide = None if problem.target64 is None else problem.target64[:1, rows]
-    return Problem(problem.layer, operands, {}, problem.target[:1, rows], wide)
+    batch, length = first.shape[:2]
+    apart = np.zeros(first.shape[:2]) if problem.apart is None else problem.apart
+    apart = apart.reshape(batch, length, -1).max(-1)
+    some = np.sort(np.argsort(-apart.max(-1), kind="stable")[:BATCH])
+    rows = np.linspace(0, length - 1, min(length, ROWS)).astype(int)
+    rows = np.union1d(rows, np.argsort(-apart.max(0), kind="stable")[: ROWS // 4])
+    taken = {
+        name: array[some] if array.shape[0] == batch and array.ndim > 2 else array
+        for name, array in problem.operands.items()
+    }
+    return dataclasses.replace(
+        problem,
+        operands=taken | {"rows": rows},
+        target=problem.target[some][:, rows],
+        target64=None if problem.target64 is None else problem.target64[some][:, rows],
+    )
 
 
 #: How a question is made smaller before many choices are tried.
-SAMPLED = {"between": _some_elements, "attention": _some_rows}
+SAMPLED = {"between": _some_elements, **dict.fromkeys(KINDS, _some_rows)}

@@ -1,0 +1,81 @@
+"""The table of known variants: what one layer, or the code between two layers, may do else.
+
+Every row is one option of a layer with the values that are met in practice, the usual ones
+first; `variants` runs them. The rows of attention stand in `attention_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from porting.trace import functions
+from porting.trace.attention_table import ATTENTION, KINDS, attention_of
+from porting.trace.questions import Problem, Variant, divisors
+
+_EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
+
+
+def _square(problem: Problem) -> Sequence[str]:
+    shape = problem.leaves["kernel"].shape
+    square = len(shape) == 2 and shape[0] == shape[1]
+    return ("as it is", "transposed") if square else ("as it is",)
+
+
+def _paddings(problem: Problem) -> Sequence[str]:
+    widest = max(problem.leaves["kernel"].shape[:-2])
+    return ("SAME", *(f"{n} on each side" for n in range(widest + 1)), "SAME_LOWER")
+
+
+def _orders(problem: Problem) -> Sequence[str]:
+    spatial = problem.leaves["kernel"].shape[:-2]
+    exchanged = len(spatial) == 2 and spatial[0] == spatial[1]
+    return ("as it is", "flipped", *(("height and width exchanged",) if exchanged else ()))
+
+
+def _groups(problem: Problem) -> Sequence[int]:
+    return sorted(divisors(problem.operands["x"].shape[-1]), key=lambda n: n != 32)
+
+
+VARIANTS = (
+    Variant("norm", "epsilon", "epsilon", _EPSILONS),
+    Variant("norm", "mean", "the mean", ("subtracted", "kept")),
+    Variant("norm", "scale", "1 + w", ("w", "1 + w")),
+    Variant("norm", "variance", "the variance", ("biased", "unbiased")),
+    Variant("batch norm", "epsilon", "epsilon", (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)),
+    Variant("batch norm", "statistics", "training mode", ("running", "of the batch")),
+    Variant("group norm", "epsilon", "epsilon", _EPSILONS),
+    Variant("group norm", "groups", "the number of groups", _groups),
+    Variant("dense", "kernel", "a square kernel", _square, "weight"),
+    Variant("dense", "bias", "the bias", ("added", "left out")),
+    Variant("conv", "padding", "the padding", _paddings),
+    Variant("conv", "stride", "the stride", (1, 2, 3, 4)),
+    Variant("conv", "dilation", "the dilation", (1, 2)),
+    Variant("conv", "kernel", "the kernel's axes", _orders, "weight"),
+    Variant("embed", "offset", "the offset of the positions", (0, 1, 2, -1)),
+    Variant("embed", "scale", "the factor √width", ("1", "√width")),
+    Variant("between", "activation", "the activation", tuple(functions.ACTIVATIONS)),
+    Variant(
+        "ids", "ids", "the ids", ("all 0", "all 1", *(f"positions from {n}" for n in range(4)))
+    ),
+    *ATTENTION,
+)
+
+
+def _on_x(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    return lambda problem, **choice: function(problem.operands["x"], problem.leaves, **choice)
+
+
+#: layer -> the function that runs a choice.
+LAYERS: dict[str, Callable[..., np.ndarray]] = {
+    "norm": _on_x(functions.norm),
+    "batch norm": _on_x(functions.batch_norm),
+    "group norm": _on_x(functions.group_norm),
+    "dense": _on_x(functions.dense),
+    "conv": _on_x(functions.conv),
+    "embed": _on_x(functions.embed),
+    **dict.fromkeys(KINDS, attention_of),
+    "between": lambda problem, **c: functions.combined(problem.operands, **c),
+    "ids": lambda problem, **c: functions.identifiers(problem.operands, problem.target.shape, **c),
+}
