@@ -39,6 +39,7 @@ CONVENTIONS = (
     ("b t -> (b t)", "positions joined with the batch"),
     ("n c 1 1 -> n c", "unit axes dropped"),
     ("n 1 c -> n c", "unit axes dropped"),
+    ("1 n c -> n c", "unit axes dropped"),
     ("n c 1 -> n c", "unit axes dropped"),
 )
 _INVERSES = tuple(

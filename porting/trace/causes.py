@@ -132,7 +132,10 @@ def _cause(
 ) -> Cause:
     wanted, given = [], []
     for mean, does in problems(comparison, site):
-        wanted, given = _answers(mean, does, known)
+        answers = _answers(mean, does, known)
+        wanted, given = answers if all(answers) or not any((wanted, given)) else (wanted, given)
+        if all(answers):
+            break
     options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
     apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
     statuses = _statuses(comparison, row, site, diagnosis)

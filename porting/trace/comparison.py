@@ -28,16 +28,26 @@ class Match:
     Attributes:
         mine: the candidate's stage as it was recorded.
         wanted: the reference's stage.
-        output: how the reference's output is turned.
+        outputs: candidate output -> (reference output, how it is turned), the main one first.
         inputs: candidate input -> (reference input, how it is turned).
         depth: layers before it.
     """
 
     mine: Stage
     wanted: Stage
-    output: Alignment
+    outputs: Mapping[str, tuple[str, Alignment]]
     inputs: Mapping[str, tuple[str, Alignment]]
     depth: int
+
+    @property
+    def main(self) -> str:
+        """The name of the candidate's output that goes on to the next stage."""
+        return next(iter(self.outputs))
+
+    @property
+    def output(self) -> Alignment:
+        """How the reference's main output is turned."""
+        return self.outputs[self.main][1]
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Site:
         name: the name of that array.
         measure: its error, on the reference's inputs.
         pair: both arrays, in the candidate's axes.
+        main: whether it goes on to the next stage (an attention weight, a carry may not).
     """
 
     slot: str
@@ -58,9 +69,12 @@ class Site:
     name: str
     measure: Measure
     pair: Pair = field(repr=False, compare=False)
+    main: bool = True
 
     def __str__(self) -> str:
-        where = "its output" if self.slot == "output" else f"the input of {self.path}"
+        where = f"the input of {self.path}"
+        if self.slot == "output":
+            where = "its output" if self.main else f"its output {self.name}"
         return f"{where} is off by {self.measure.error:.2g} ({times(self.measure.ratio)} the noise)"
 
 

@@ -25,6 +25,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
+FACTORS = ("√width", "1/√width")  #: what an embedding or a score may be multiplied by
 #: Functions of one array that stand between layers.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "no activation": lambda x: x,
@@ -42,6 +43,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "softplus": lambda x: np.logaddexp(x, 0),
+    **{f"softcap {most}": lambda x, most=most: most * np.tanh(x / most) for most in (30, 50)},
 }
 
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from porting.trace.align import align, align_inputs, is_spatial
+from porting.trace.align import Alignment, align_inputs, is_spatial
 from porting.trace.comparison import Match, Site, StageResult, TraceComparison
 from porting.trace.measure import Measure
+from porting.trace.outputs import align_outputs
 from porting.trace.pair import family, pair, passes
-from porting.trace.sites import find_sites, outputs
+from porting.trace.sites import find_sites, main, worst
 from porting.trace.stages import Stage, Trace
 
 
@@ -45,13 +46,14 @@ def compare_traces(
     ('same', 'fc')
     """
     matches = _matches(reference, candidate, candidate, mapping)
-    seen = outputs(matches, candidate)
+    seen = worst(matches, candidate)
     judged, replayed = candidate, False
     if candidate.replay is not None and any(m.parts for m in seen.values()):
         matches, judged = _replayed(reference, candidate, matches, mapping)
-        seen = outputs(matches, candidate)
+        seen = worst(matches, candidate)
         replayed = True
-    matches = {path: m for path, m in matches.items() if not _cut_elsewhere(m, seen, candidate)}
+    mains = main(matches, candidate)
+    matches = {path: m for path, m in matches.items() if not _cut_elsewhere(m, mains, candidate)}
     sites = find_sites(matches, seen, candidate, judged, replayed)
     rows = [_row(match, seen[path], sites.get(path, ())) for path, match in matches.items()]
     return TraceComparison(
@@ -78,13 +80,13 @@ def _matches(
         wanted = reference.stage(pairs[stage.path])
         first = turned and _channels_first(reference, wanted)
         spatial = is_spatial(wanted.kind) or is_spatial(stage.kind)
-        output = align(wanted.output, stage.output, first, spatial=spatial)
-        if output is None:
+        outputs = align_outputs(wanted, stage, first, spatial)
+        if not outputs:
             continue
         flattened = _flattened(reference, wanted) if turned else ()
         inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened, spatial)
         mine = candidate.stage(stage.path)
-        matches[stage.path] = Match(mine, wanted, output, inputs, depth)
+        matches[stage.path] = Match(mine, wanted, outputs, inputs, depth)
         depth += bool(family(stage.kind))
     return matches
 
@@ -145,21 +147,19 @@ def _only_outputs(stage: Stage) -> Stage:
 
 def _forced(match: Match) -> Stage:
     """The reference's arrays under the candidate's names, in its axes."""
-    wanted, name = match.wanted, next(iter(match.mine.outputs))
-    first = next(iter(wanted.outputs))
+    wanted = match.wanted
 
-    def turned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            n: a.apply(arrays[other]) for n, (other, a) in match.inputs.items() if other in arrays
-        }
+    def turned(
+        pairs: Mapping[str, tuple[str, Alignment]], arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        return {n: a.apply(arrays[other]) for n, (other, a) in pairs.items() if other in arrays}
 
-    wide = {name: match.output.apply(wanted.outputs64[first])} if wanted.outputs64 else {}
     return dataclasses.replace(
         match.mine,
-        inputs=turned(wanted.inputs),
-        inputs64=turned(wanted.inputs64),
-        outputs={name: match.output.apply(wanted.output)},
-        outputs64=wide,
+        inputs=turned(match.inputs, wanted.inputs),
+        inputs64=turned(match.inputs, wanted.inputs64),
+        outputs=turned(match.outputs, wanted.outputs),
+        outputs64=turned(match.outputs, wanted.outputs64),
     )
 
 

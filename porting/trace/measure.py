@@ -19,6 +19,7 @@ from porting.compare import SHRINKS, UNIT_ROUNDOFF, compare
 Key = TypeVar("Key", bound=Hashable)
 U = UNIT_ROUNDOFF["float32"]
 FLOOR = 4 * U  #: noise, of the largest value, below which no stage is held to account
+UNLIKE = 4096  #: times the reference's noise: no rounding, the two runs of a model did other things
 HALF_KNOWN = 8  #: widening where only the reference has a float64 run, or it is none throughout
 ESTIMATE = (16, 4)  #: of U, once and for each layer before, where neither has one
 
@@ -114,8 +115,10 @@ def measure(pair: Pair, depth: int = 0) -> Measure:
     noise = max(_apart(pair.wanted64, pair.wanted), FLOOR * scale)
     if pair.given64 is None:
         return Measure(_apart(pair.wanted64, pair.given), HALF_KNOWN * noise, scale, "reference")
-    noise = max(noise, _apart(pair.given64, pair.given))
-    return Measure(_apart(pair.wanted64, pair.given64), noise, scale, "double")
+    own = _apart(pair.given64, pair.given)
+    if own > UNLIKE * noise:  # a dropout that is on draws anew
+        return Measure(_apart(pair.wanted64, pair.given), HALF_KNOWN * noise, scale, "reference")
+    return Measure(_apart(pair.wanted64, pair.given64), max(noise, own), scale, "double")
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:

@@ -19,12 +19,11 @@ def reference_side(double: bool) -> Side:
 
     def array(match: Match, name: str | None) -> np.ndarray | None:
         wanted: Stage = match.wanted
+        other, turn = match.outputs[match.main] if name is None else match.inputs[name]
+        arrays: Mapping[str, np.ndarray] = wanted.inputs64 if double else wanted.inputs
         if name is None:
-            outputs = wanted.outputs64 if double else wanted.outputs
-            return match.output.apply(next(iter(outputs.values()))) if outputs else None
-        other, turn = match.inputs[name]
-        inputs: Mapping[str, np.ndarray] = wanted.inputs64 if double else wanted.inputs
-        return turn.apply(inputs[other]) if other in inputs else None
+            arrays = wanted.outputs64 if double else wanted.outputs
+        return turn.apply(arrays[other]) if other in arrays else None
 
     return array
 
@@ -34,8 +33,7 @@ def candidate_side(double: bool) -> Side:
 
     def array(match: Match, name: str | None) -> np.ndarray | None:
         if name is None:
-            outputs = match.mine.outputs64 if double else match.mine.outputs
-            return next(iter(outputs.values()), None)
+            return (match.mine.outputs64 if double else match.mine.outputs).get(match.main)
         return (match.mine.inputs64 if double else match.mine.inputs).get(name)
 
     return array

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from porting.trace.align import Alignment, align
+import math
+
+from porting.trace.align import Alignment, align, options
 from porting.trace.recurrent import main_output, roles
 from porting.trace.stages import Stage
 
@@ -35,6 +37,15 @@ def align_outputs(
     return found
 
 
+def comparable(reference: Stage, candidate: Stage) -> tuple[str, str] | None:
+    """The first output of the candidate, and of the reference, that may be the same."""
+    for mine, theirs in _candidates(reference, candidate):
+        shapes = reference.outputs[theirs].shape, candidate.outputs[mine].shape
+        if math.prod(shapes[0]) == math.prod(shapes[1]) and options(*shapes):
+            return mine, theirs
+    return None
+
+
 def _candidates(reference: Stage, candidate: Stage) -> list[tuple[str, str]]:
     """Pairs of outputs that may be the same, the surest first."""
     what = [roles(stage.kind, stage.outputs) for stage in (reference, candidate)]
@@ -51,12 +62,12 @@ def _candidates(reference: Stage, candidate: Stage) -> list[tuple[str, str]]:
 
 def _only_fit(reference: Stage, candidate: Stage) -> list[tuple[str, str]]:
     """The outputs whose size one output of each side has."""
-    sizes = [
-        [array.size for array in stage.outputs.values()] for stage in (candidate, reference)
-    ]
-    return [
+    sizes = [[array.size for array in stage.outputs.values()] for stage in (candidate, reference)]
+    pairs = [
         (mine, theirs)
         for mine, a in candidate.outputs.items()
         for theirs, b in reference.outputs.items()
         if a.size == b.size and all(side.count(a.size) == 1 for side in sizes)
     ]
+    first = main_output(reference.kind, reference.outputs)
+    return sorted(pairs, key=lambda pair: pair[1] != first)

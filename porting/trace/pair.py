@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from porting.errors import ArgumentError
-from porting.trace.align import options
+from porting.trace.outputs import comparable
 from porting.trace.stages import ROOT, Stage, Trace
 
 #: Words of module names that mean the same.
@@ -72,6 +72,7 @@ FAMILIES = (
     (r"linear|^dense|lineargeneral|densegeneral|^einsum", "dense"),
     (r"^embed(ding)?$", "embed"),
     (r"pool", "pool"),
+    (r"lstm|gru|^rnn|simplecell", "recurrent"),
     (r"^(new)?gelu|relu|^silu|^tanh$|^sigmoid$|activation", "activation"),
     (r"flatten|unflatten", "flatten"),
 )
@@ -198,26 +199,32 @@ def _scores(mine: list[Stage], theirs: list[Stage], around: set[str]) -> np.ndar
 
     A stage of a known family never pairs with one that is made of others (`around`).
     """
-    signs = [np.array([signature(s.output) for s in side]) for side in (mine, theirs)]
+    signs = [
+        [{n: signature(o) for n, o in s.outputs.items()} for s in side] for side in (mine, theirs)
+    ]
     scores = np.full((len(mine), len(theirs)), -1.0)
-    fits: dict[tuple, bool] = {}
+    fits: dict[tuple, tuple[str, str] | None] = {}
     own = [_own_names(side) for side in (mine, theirs)]
     for i, a in enumerate(mine):
         for j, b in enumerate(theirs):
-            shapes = a.output.shape, b.output.shape
+            shapes = _shapes(a), _shapes(b)
             if shapes not in fits:
-                same_size = a.output.size == b.output.size
-                fits[shapes] = same_size and bool(options(*shapes))
-            if not fits[shapes] or not _may_pair(a, b, around):
+                fits[shapes] = comparable(a, b)
+            both = fits[shapes]
+            if both is None or not _may_pair(a, b, around):
                 continue
             name = 2 * likeness(a.path, b.path)
             kind = 0.5 * (bool(family(a.kind)) and family(a.kind) == family(b.kind))
             order = 0.5 * (1 - abs(i / len(mine) - j / len(theirs)))
-            content = 2.0 * _alike(signs[0][i], signs[1][j])
+            content = 2.0 * _alike(signs[0][i][both[1]], signs[1][j][both[0]])
             known = content or (kind and name >= 0.3) or name >= ALIKE
             called = 3.0 * (own[0][i] is not None and own[0][i] == own[1][j])
             scores[i, j] = name + kind + order + content + called if known else -1
     return scores
+
+
+def _shapes(stage: Stage) -> tuple:
+    return (stage.kind, *((name, array.shape) for name, array in stage.outputs.items()))
 
 
 def _own_names(stages: list[Stage]) -> list[tuple[str, ...] | None]:

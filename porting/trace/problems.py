@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from porting.trace.comparison import Match, Site, TraceComparison
+from porting.trace.functions import FACTORS
 from porting.trace.operands import (
     Side,
     candidate_side,
@@ -47,12 +49,21 @@ def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
 def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Problem]]:
     """The questions about one site: what does the reference mean, what does the candidate do.
 
+    Where one question has no answer the next one is asked.
+
     Both are asked on the same operands where the candidate was replayed, else each on its
     own (they agree up to here).
     """
-    layer = _layer(comparison, site)
+    layer = _layer(comparison, site) if site.main else None
     if layer is None:
         return []
+    layers = (layer, "spatial") if layer == "between" and site.pair.wanted.ndim != 3 else (layer,)
+    asked = (_asked(comparison, site, layer) for layer in layers)
+    return [pair for pair in asked if pair is not None]
+
+
+def _asked(comparison: TraceComparison, site: Site, layer: str) -> tuple[Problem, Problem] | None:
+    """The two questions with one layer's rows, where what they need was recorded."""
     pair = site.pair
     double = pair.wanted64 is not None and pair.given64 is not None
     targets = (
@@ -67,9 +78,9 @@ def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Pro
         side = reference_side(double) if right else candidate_side(double)
         operands = _operands(comparison, site, layer, side, target)
         if operands is None:
-            return []
+            return None
         asked.append(Problem(layer, operands, leaves, target, wide, apart))
-    return [(asked[0], asked[1])]
+    return asked[0], asked[1]
 
 
 def _layer(comparison: TraceComparison, site: Site) -> str | None:
@@ -158,18 +169,41 @@ def _operands(
     container = _container(comparison, site)
     if layer in ("attention", "packed attention", "multi-head"):
         return _attended(comparison, site, layer, side)
-    if layer not in ("between", "ids"):
+    if layer not in ("between", "spatial", "ids"):
         match = comparison.matches[site.path]
         x = side(match, next(iter(match.inputs))) if match.inputs else None
         return None if x is None else {"x": x if x.dtype.kind in "iu" else x.astype(np.float64)}
     found = {path: side(comparison.matches[path], None) for path in _parts(comparison, site)}
+    if layer == "spatial":
+        return _image(list(found.values()), comparison, container, side, target)
     if container is not None:
         match = comparison.matches[container]
         for name in match.inputs:
             label = "its own input" if len(match.inputs) == 1 else f"its own input {name}"
             found[label] = side(match, name)
+    if layer == "between" and target.ndim > 1:
+        wide = math.sqrt(target.shape[-1])
+        found |= dict(zip(FACTORS, (np.full(1, wide), np.full(1, 1 / wide)), strict=True))
     fitted = {name: shaped(a, target) for name, a in found.items() if a is not None}
     return {name: a for name, a in fitted.items() if a is not None}
+
+
+def _image(
+    parts: list[np.ndarray | None],
+    comparison: TraceComparison,
+    container: str | None,
+    side: Side,
+    target: np.ndarray,
+) -> dict[str, np.ndarray] | None:
+    """The latest part that is an image with the target's channels, or the container's input."""
+    if container is not None:
+        match = comparison.matches[container]
+        parts = [*(side(match, name) for name in match.inputs), *parts]
+    for array in reversed(parts):
+        image = array is not None and array.dtype.kind == "f" and array.ndim == 4
+        if image and (array.shape[0], array.shape[-1]) == (target.shape[0], target.shape[-1]):
+            return {"x": array.astype(np.float64)}
+    return None
 
 
 def _attended(

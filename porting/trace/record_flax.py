@@ -174,7 +174,15 @@ def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) ->
 
         tape = Tape(functools.partial(_to_numpy, double=is_double), _to_jax, forced, is_double)
         with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):
-            run(tape, is_double)
+            try:
+                run(tape, is_double)
+            except (TypeError, ValueError) as error:
+                if not is_double:
+                    raise
+                raise ArgumentError(
+                    f"The model runs in float32 but not in float64 ({error}). "
+                    "Record it with double=False."
+                ) from error
         return tape.stages
 
     def replay(forced: Mapping[str, Stage]) -> Trace:
@@ -186,10 +194,15 @@ def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) ->
 
 
 def _widen(module: Any) -> None:
-    """Let a module that was built for float32 compute in float64 (it is Flax's own copy)."""
-    with contextlib.suppress(TypeError):
-        if np.dtype(getattr(module, "dtype", None) or "V") == np.float32:
-            object.__setattr__(module, "dtype", np.float64)
+    """Let a module that was built for float32 compute in float64 (it is Flax's own copy).
+
+    `param_dtype` is also that of the carry which a recurrent layer makes for its cell.
+    """
+    for owner in (module, getattr(module, "cell", None)):
+        for name in ("dtype", "param_dtype"):
+            with contextlib.suppress(TypeError):
+                if np.dtype(getattr(owner, name, None) or "V") == np.float32:
+                    object.__setattr__(owner, name, np.float64)
 
 
 def _widen_nnx(module: nnx.Module) -> None:

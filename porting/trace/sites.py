@@ -11,19 +11,39 @@ from porting.trace.stages import Stage, Trace
 Matches = Mapping[str, Match]
 
 
-def outputs(matches: Matches, trace: Trace) -> dict[str, Measure]:
-    """The error of every paired output, as it is in `trace`."""
-    pairs = {path: _output(match, trace.stage(path)) for path, match in matches.items()}
-    return widened({path: measure(p, matches[path].depth) for path, p in pairs.items()})
+def outputs(matches: Matches, trace: Trace) -> dict[tuple[str, str], Measure]:
+    """(stage, output) -> its error, as it is in `trace`."""
+    pairs = {
+        (path, name): _output(match, trace.stage(path), name)
+        for path, match in matches.items()
+        for name in match.outputs
+    }
+    return widened({key: measure(p, matches[key[0]].depth) for key, p in pairs.items()})
 
 
-def _output(match: Match, stage: Stage) -> Pair:
-    wanted, mine = match.wanted.outputs64, stage.outputs64
+def worst(matches: Matches, trace: Trace) -> dict[str, Measure]:
+    """Stage -> the error of its main output; of another one where only that parts."""
+    found: dict[str, Measure] = {}
+    for (path, _), how in outputs(matches, trace).items():
+        if path not in found or (how.parts and not found[path].parts):
+            found[path] = how
+    return found
+
+
+def main(matches: Matches, trace: Trace) -> dict[str, Measure]:
+    """Stage -> the error of its main output."""
+    found = outputs(matches, trace)
+    return {path: found[path, match.main] for path, match in matches.items()}
+
+
+def _output(match: Match, stage: Stage, name: str) -> Pair:
+    other, turn = match.outputs[name]
+    wide = match.wanted.outputs64.get(other)
     return Pair(
-        match.output.apply(match.wanted.output),
-        stage.output,
-        match.output.apply(next(iter(wanted.values()))) if wanted else None,
-        next(iter(mine.values())) if mine else None,
+        turn.apply(match.wanted.outputs[other]),
+        stage.outputs[name],
+        None if wide is None else turn.apply(wide),
+        stage.outputs64.get(name),
     )
 
 
@@ -63,10 +83,15 @@ def find_sites(
         if inputs and (replayed or (handed and _first_to_part(match, matches, seen))):
             sites.setdefault(blamed, []).extend(inputs)
         inside = any(path in candidate.ancestors(p) and seen[p].parts for p in matches)
-        if local[path].parts and (replayed or (not inputs and match.inputs and not inside)):
-            stage = judged.stage(path)
-            name, pair = next(iter(stage.outputs)), _output(match, stage)
-            sites.setdefault(path, []).append(Site("output", path, name, local[path], pair))
+        if replayed or (not inputs and match.inputs and not inside):
+            made = [
+                Site("output", path, name, local[path, name], pair, name == match.main)
+                for name in match.outputs
+                if local[path, name].parts
+                for pair in [_output(match, judged.stage(path), name)]
+            ]
+            if made:
+                sites.setdefault(path, []).append(made[0])
     return sites
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from porting.errors import ArgumentError
+from porting.trace.recurrent import main_output
 
 ROOT = "(model)"  #: the path of the outermost module
 Arrays = Mapping[str, np.ndarray]
@@ -32,7 +33,7 @@ class Stage:
         started: when it was entered, on a clock that counts entries and exits.
         finished: when it was left, on the same clock.
         inputs: the arrays among its arguments, by position or keyword (`0`, `mask`, `1.0`).
-        outputs: the arrays that it returned; the first is its output.
+        outputs: the arrays that it returned; `output` is the one that goes on.
         inputs64: the same in a float64 run; empty where none was made.
         outputs64: the same in a float64 run; empty where none was made.
         dtype: the dtype that its output had; bfloat16 and float16 are kept as float32 (exact).
@@ -51,8 +52,8 @@ class Stage:
 
     @property
     def output(self) -> np.ndarray:
-        """The first array that the stage returned."""
-        return next(iter(self.outputs.values()))
+        """What goes on to the next stage: mostly the first array that was returned."""
+        return self.outputs[main_output(self.kind, self.outputs)]
 
     @property
     def module(self) -> str:

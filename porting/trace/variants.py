@@ -20,6 +20,7 @@ from porting.trace.questions import Choice, Problem
 from porting.trace.tables import LAYERS, VARIANTS
 
 MOST = 3000  #: choices that are run for one question
+EXPRESSIONS = 12000  #: the same of what stands between, which is tried on few elements
 LEAST = 200  #: choices that are run for the largest question
 WORK = 3e9  #: products of two numbers that are spent on one question
 SAMPLE = 512  #: elements that elementwise choices are tried on
@@ -56,6 +57,12 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
 
 def _expressions(names: list[str]) -> Iterator[tuple[int, Choice]]:
     """activation(one) + others, activation(one) × another, ReLU(sum): what stands between."""
+    factors = [name for name in functions.FACTORS if name in names]
+    names = [name for name in names if name not in factors]
+    for of, times in itertools.product(names, factors):
+        rest = [n for n in names if n != of]
+        for plus in ("", *rest, *(" + ".join(two) for two in itertools.combinations(rest, 2))):
+            yield 0, {"activation": "no activation", "of": of, "plus": plus, "times": times}
     pairs = [" + ".join(two) for two in itertools.combinations(names, 2)]
     for activation, of in itertools.product(functions.ACTIVATIONS, names):
         linear = activation == "no activation"
@@ -101,7 +108,7 @@ def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
 def _most(problem: Problem) -> int:
     """How many choices the size of a question allows."""
     if problem.layer not in KINDS:
-        return MOST
+        return EXPRESSIONS if problem.layer == "between" else MOST
     arrays = problem.operands.values()
     products = sum(a.size for a in arrays) * max(a.shape[-1] for a in arrays)
     return int(np.clip(WORK / products, LEAST, MOST))
@@ -121,6 +128,9 @@ def differences(layer: str, wanted: Choice, given: Choice) -> list[tuple[str, st
         return [(row.title, row.verdict) for row in rows]
     if apart <= {"activation"}:
         return [("the activation", "code")] if apart else []
+    factors = {wanted["times"], given["times"]} & set(functions.FACTORS)
+    if factors and apart <= {"times", "of", "plus"}:
+        return [(f"the factor {' or '.join(sorted(factors))}", "code")]
     if wanted["times"] and wanted["times"] == given["of"] and given["times"] == wanted["of"]:
         return [("the gate, exchanged with what it is multiplied by", "code")]
     terms, others = (

@@ -1,0 +1,106 @@
+"""Pooling and resizing of channels-last images as float64 NumPy functions, for the variants."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from porting.trace.functions import ACTIVATIONS
+
+WINDOWS = (2, 3, 4, 5, 7)
+STRIDES = (2, 1, 3, 4)
+POOLS = ("average pool", "average pool without its padding", "max pool")
+RESIZES = ("nearest", "linear", "cubic (a = -0.5)", "cubic (a = -0.75)")
+GRIDS = ("", ", antialiased", ", corners aligned")
+AXES = ("as they are", "height and width exchanged")
+
+
+def operations(given: Sequence[int], wanted: Sequence[int]) -> list[str]:
+    """What may take an image of one size (channels left out) to one of another.
+
+    >>> operations((4, 4), ())
+    ['mean of all positions', 'largest of all positions']
+    >>> operations((4, 4), (2, 2))[:2]
+    ['average pool of 2, stride 2, padding 0', 'max pool of 2, stride 2, padding 0']
+    """
+    given, wanted = tuple(given), tuple(wanted)
+    if not wanted:
+        return ["mean of all positions", "largest of all positions"]
+    if given == wanted:
+        return ["nothing", *(f"average pool of {n}, stride 1, padding {n // 2}" for n in (3, 5))]
+    found = []
+    for window, stride in itertools.product(WINDOWS, STRIDES):
+        for padding in range(window // 2 + 1):
+            size = tuple((n + 2 * padding - window) // stride + 1 for n in given)
+            if size == wanted:
+                kinds = POOLS if padding else (POOLS[0], POOLS[2])
+                found += [
+                    f"{kind} of {window}, stride {stride}, padding {padding}" for kind in kinds
+                ]
+    return found + [f"{kind} resize{grid}" for kind in RESIZES for grid in GRIDS]
+
+
+def spatial(
+    x: np.ndarray, size: Sequence[int], activation: str, axes: str, operation: str
+) -> np.ndarray:
+    """activation(x), its axes kept or exchanged, pooled or resized to `size`.
+
+    >>> spatial(np.ones((1, 4, 4, 2)), (), "tanh", "as they are", "mean of all positions").shape
+    (1, 2)
+    """
+    x = ACTIVATIONS[activation](x)
+    x = x.swapaxes(1, 2) if axes != AXES[0] else x
+    if operation == "nothing":
+        return x
+    if operation.endswith("all positions"):
+        over = tuple(range(1, x.ndim - 1))
+        return x.mean(over) if operation.startswith("mean") else x.max(over)
+    if "resize" in operation:
+        for axis, length in enumerate(size, 1):
+            weights = _weights(x.shape[axis], length, operation)
+            x = np.moveaxis(np.tensordot(x, weights, (axis, 1)), -1, axis)
+        return x
+    return _pool(x, operation)
+
+
+def _pool(x: np.ndarray, operation: str) -> np.ndarray:
+    window, stride, padding = map(int, re.findall(r"\d+", operation))
+    rank = x.ndim - 2
+    around = [(0, 0), *[(padding, padding)] * rank, (0, 0)]
+    over, step = tuple(range(1, rank + 1)), (slice(None), *(slice(None, None, stride),) * rank)
+
+    def windows(a: np.ndarray, fill: float) -> np.ndarray:
+        a = np.pad(a, around, constant_values=fill)
+        return sliding_window_view(a, (window,) * rank, over)[step]
+
+    taps = tuple(range(-rank, 0))
+    if operation.startswith("max"):
+        return windows(x, -np.inf).max(taps)
+    total = windows(x, 0.0).sum(taps)
+    inside = windows(np.ones_like(x), 0.0).sum(taps) if "without" in operation else window**rank
+    return total / inside
+
+
+def _weights(given: int, wanted: int, operation: str) -> np.ndarray:
+    """(wanted, given): what each position of the result takes of those of the image."""
+    step = given / wanted
+    at = (np.arange(wanted) + 0.5) * step - 0.5
+    if "corners" in operation:
+        at = np.linspace(0, given - 1, wanted)
+    if operation.startswith("nearest"):
+        at = np.floor(np.arange(wanted) * step) if "anti" not in operation else np.round(at)
+        return (at[:, None] == np.arange(given)).astype(float)
+    wide = max(step, 1.0) if "antialiased" in operation else 1.0
+    apart = np.abs(at[:, None] - np.arange(given)) / wide
+    if operation.startswith("linear"):
+        weights = np.maximum(1 - apart, 0)
+    else:
+        a = float(re.findall(r"-[\d.]+", operation)[0])
+        near = ((a + 2) * apart - (a + 3)) * apart**2 + 1
+        far = ((a * apart - 5 * a) * apart + 8 * a) * apart - 4 * a
+        weights = np.where(apart < 1, near, np.where(apart < 2, far, 0.0))
+    return weights / weights.sum(1, keepdims=True)
