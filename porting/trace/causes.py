@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
-from porting.trace.problems import leaves_of, problems
+from porting.trace.problems import active_dropouts, leaves_of, problems, repeated
 from porting.trace.questions import Choice, Problem
-from porting.trace.variants import differences, fitting, notable
+from porting.trace.sentences import said, text, together
+from porting.trace.variants import differences, fitting
 
 
 class Verdict(Protocol):
@@ -74,17 +76,13 @@ class Explanation:
                 "noise": "Rounding explains every difference: no fault.",
                 "unpaired": "No stage was paired: nothing can be said.",
             }.get(self.verdict, "An error is seen; no stage could be judged by itself.")
-        groups: dict[tuple[str, ...], list[Cause]] = {}
+        groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
         for cause in self.causes:
             like = re.sub(r"\d+", "#", f"{cause.stage} {cause.site.slot} {cause.site.path}")
-            groups.setdefault((like, cause.verdict, *cause.faults), []).append(cause)
-        return "\n".join(map(_together, groups.values()))
-
-
-def _together(causes: list[Cause]) -> str:
-    """The text of the first, and where else the same is found."""
-    others = dict.fromkeys(cause.stage for cause in causes[1:])
-    return causes[0].text + (f" The same at {', '.join(others)}." if others else "")
+            groups.setdefault((like, cause.verdict, *cause.faults), []).append(
+                (cause.stage, cause.text)
+            )
+        return "\n".join(map(together, groups.values()))
 
 
 def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> Explanation:
@@ -109,13 +107,14 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     >>> result.verdict, result.causes[0].restores
     ('code', ('tanh of its own input',))
     """
-    known: dict[str, Choice] = {}
-    causes = [
-        _cause(comparison, row, site, diagnosis, known)
-        for row in comparison.parting
-        for site in row.sites
-    ]
-    causes.sort(key=lambda cause: comparison.when(cause.site))
+    meant: dict[str, Choice] = {}
+    places = [(row, site) for row in comparison.parting for site in row.sites]
+    places.sort(key=lambda place: comparison.when(place[1]))
+    causes: list[Cause] = []
+    for row, site in places:
+        before = [c.site for c in causes if c.stage == row.stage and c.site.slot == "input"]
+        if not before or not _repeats(comparison, site, before):
+            causes.append(_cause(comparison, row, site, diagnosis, meant))
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
     if not causes:
         return Explanation((), comparison.verdict)
@@ -123,16 +122,24 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     return Explanation(tuple(causes), " and ".join(known) or "undecided")
 
 
+def _repeats(comparison: TraceComparison, site: Site, before: Sequence[Site]) -> bool:
+    """Whether both models make this place alike of one that parted before: no new fault."""
+    for mean, does in repeated(comparison, site, before):
+        given = fitting(does)
+        return any(choice in given for choice in fitting(mean))
+    return False
+
+
 def _cause(
     comparison: TraceComparison,
     row: StageResult,
     site: Site,
     diagnosis: Diagnosis | None,
-    known: dict[str, Choice],
+    meant: dict[str, Choice],
 ) -> Cause:
     wanted, given = [], []
     for mean, does in problems(comparison, site):
-        answers = _answers(mean, does, known)
+        answers = _answers(mean, does, meant)
         wanted, given = answers if all(answers) or not any((wanted, given)) else (wanted, given)
         if all(answers):
             break
@@ -140,28 +147,30 @@ def _cause(
     apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
     statuses = _statuses(comparison, row, site, diagnosis)
     verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
-    restores = tuple(dict.fromkeys(_said(p, c, options) for p, c in wanted))
-    does = tuple(dict.fromkeys(_said(p, c, options) for p, c in given))
-    faults = tuple(title for title, _ in apart)
-    text = _text(row, site, verdict, faults, restores, does, statuses)
+    restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
+    does = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
+    on = active_dropouts(comparison, row.stage) if site.slot == "output" or not given else []
+    faults = (*(title for title, _ in apart), *(["a dropout that is on"] if on else []))
+    lines = text(row, site, verdict, faults, restores, does, statuses)
     return Cause(
-        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, text
+        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, lines
     )
 
 
 def _answers(
-    mean: Problem, does: Problem, known: dict[str, Choice]
+    mean: Problem, does: Problem, meant: dict[str, Choice]
 ) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
     """What fits the reference and what fits the candidate, as near to each other as can be.
 
     What a layer of the same kind was found to mean is tried first: a model repeats itself.
     """
-    before = known.get(mean.layer)
+    before = meant.get(mean.layer)
     wanted = (fitting(mean, before) if before else []) or fitting(mean)
     given = fitting(does, wanted[0] if wanted else None)
     if given and not wanted:
         wanted = fitting(mean, given[0])
-    known |= {mean.layer: wanted[0]} if wanted else {}
+    if wanted and mean.layer in KINDS:
+        meant[mean.layer] = wanted[0]
     return _nearest([(mean, choice) for choice in wanted], [(does, choice) for choice in given])
 
 
@@ -216,51 +225,3 @@ def _verdict(
     if has_leaves:
         return "weight"
     return "code" if site.slot == "input" else "undecided"
-
-
-def _said(problem: Problem, choice: Choice, options: set[str]) -> str:
-    """A choice in words: an expression for what stands between, else the options that matter."""
-    if problem.layer == "between":
-        activation = choice["activation"]
-        of = choice["of"] if activation == "no activation" else f"{activation} of {choice['of']}"
-        times = f" × {choice['times']}" if choice["times"] else ""
-        return of + times + (f" + {choice['plus']}" if choice["plus"] else "")
-    if problem.layer == "ids":
-        return str(choice["ids"])
-    named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)
-    return ", ".join(f"{option} {value}" for option, value in named.items())
-
-
-def _text(
-    row: StageResult,
-    site: Site,
-    verdict: str,
-    faults: tuple[str, ...],
-    restores: tuple[str, ...],
-    does: tuple[str, ...],
-    statuses: Mapping[str, str],
-) -> str:
-    heads = {
-        "weight": "a weight fault",
-        "code": "a code fault",
-        "weight and code": "a weight fault and a code fault",
-        "undecided": "a fault; without a diagnosis of its leaves, weight or code is open",
-    }
-    said = [f"{row.stage}: {heads[verdict]}; {site}."]
-    wrong = [f"{p} is {s.replace('_', ' ')}" for p, s in statuses.items() if s != "ok"]
-    said += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
-    if statuses and not wrong:
-        said.append("Its leaves are all right.")
-    if faults:
-        said.append(f"What differs: {', '.join(faults)}.")
-    if len(restores) > 1:
-        said.append(f"Several variants restore parity: {'; '.join(restores)}.")
-    elif restores:
-        said.append(f"Parity is restored by {restores[0]}.")
-    elif verdict != "weight":
-        said.append("None of the known variants restores parity.")
-    else:
-        said.append("Its code is usual and no variant of it restores parity: a leaf is wrong.")
-    if does and verdict != "weight":
-        said.append(f"The candidate computes {' or '.join(does)}.")
-    return " ".join(said)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -60,6 +61,42 @@ def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Pro
     layers = (layer, "spatial") if layer == "between" and site.pair.wanted.ndim != 3 else (layer,)
     asked = (_asked(comparison, site, layer) for layer in layers)
     return [pair for pair in asked if pair is not None]
+
+
+def repeated(
+    comparison: TraceComparison, site: Site, before: Sequence[Site]
+) -> list[tuple[Problem, Problem]]:
+    """The question whether a place is made of what parted before it, and alike in both models."""
+    asked = _asked(comparison, site, "between") if site.main else None
+    if asked is None:
+        return []
+    double = asked[0].target64 is not None
+    mean, does = dict(asked[0].operands), dict(asked[1].operands)
+    for other in before[-2:]:
+        arrays = other.pair.wanted, other.pair.given
+        if double and other.pair.wanted64 is not None and other.pair.given64 is not None:
+            arrays = other.pair.wanted64, other.pair.given64
+        for operands, array in zip((mean, does), arrays, strict=True):
+            fitted = shaped(array, site.pair.wanted)
+            if fitted is not None:
+                operands[f"the input of {other.path}"] = fitted
+    if mean.keys() != does.keys() or len(mean) == len(asked[0].operands):
+        return []
+    replaced = zip(asked, (mean, does), strict=True)
+    first, second = (dataclasses.replace(p, operands=o) for p, o in replaced)
+    return [(first, second)]
+
+
+def active_dropouts(comparison: TraceComparison, stage: str) -> list[str]:
+    """The dropouts of a stage that change what they are given; the reference's do not count."""
+    found = []
+    for inner in comparison.candidate.stages:
+        first = next(iter(inner.inputs.values()), None)
+        if "dropout" not in inner.kind.lower() or first is None:
+            continue
+        if _around(comparison, inner.path) == stage and not np.array_equal(first, inner.output):
+            found.append(inner.path)
+    return found
 
 
 def _asked(comparison: TraceComparison, site: Site, layer: str) -> tuple[Problem, Problem] | None:

@@ -1,0 +1,67 @@
+"""What was found out about a place that parts, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from porting.trace.comparison import Site, StageResult
+from porting.trace.questions import Choice, Problem
+from porting.trace.variants import notable
+
+
+def said(problem: Problem, choice: Choice, options: set[str]) -> str:
+    """A choice in words: an expression for what stands between, else the options that matter."""
+    if problem.layer == "between":
+        activation = choice["activation"]
+        of = choice["of"] if activation == "no activation" else f"{activation} of {choice['of']}"
+        times = f" × {choice['times']}" if choice["times"] else ""
+        return of + times + (f" + {choice['plus']}" if choice["plus"] else "")
+    if problem.layer == "ids":
+        return str(choice["ids"])
+    named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)
+    return ", ".join(f"{option} {value}" for option, value in named.items())
+
+
+def text(
+    row: StageResult,
+    site: Site,
+    verdict: str,
+    faults: tuple[str, ...],
+    restores: tuple[str, ...],
+    does: tuple[str, ...],
+    statuses: Mapping[str, str],
+) -> str:
+    heads = {
+        "weight": "a weight fault",
+        "code": "a code fault",
+        "weight and code": "a weight fault and a code fault",
+        "undecided": "a fault; without a diagnosis of its leaves, weight or code is open",
+    }
+    lines = [f"{row.stage}: {heads[verdict]}; {site}."]
+    wrong = [f"{p} is {s.replace('_', ' ')}" for p, s in statuses.items() if s != "ok"]
+    lines += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
+    if statuses and not wrong:
+        lines.append("Its leaves are all right.")
+    if faults:
+        lines.append(f"What differs: {', '.join(faults)}.")
+    if len(restores) > 1:
+        lines.append(f"Several variants restore parity: {'; '.join(restores)}.")
+    elif restores:
+        lines.append(f"Parity is restored by {restores[0]}.")
+    elif verdict != "weight":
+        lines.append("None of the known variants restores parity.")
+    else:
+        lines.append("Its code is usual and no variant of it restores parity: a leaf is wrong.")
+    if does and verdict != "weight":
+        lines.append(f"The candidate computes {' or '.join(does)}.")
+    return " ".join(lines)
+
+
+def together(texts: list[tuple[str, str]]) -> str:
+    """The text of the first stage, and where else the same is found.
+
+    >>> together([("a", "a: epsilon."), ("b", "b: epsilon.")])
+    'a: epsilon. The same at b.'
+    """
+    others = dict.fromkeys(stage for stage, _ in texts[1:])
+    return texts[0][1] + (f" The same at {', '.join(others)}." if others else "")
