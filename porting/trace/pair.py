@@ -86,7 +86,7 @@ def family(kind: str) -> str:
     >>> family("DenseGeneral"), family("Linear"), family("Conv2d"), family("Mlp")
     ('dense', 'dense', 'conv', '')
     """
-    if kind == "Conv1D":  # GPT-2's linear layer
+    if kind.endswith("Conv1D"):  # GPT-2's linear layer
         return "dense"
     return next((name for words, name in FAMILIES if re.search(words, kind, re.I)), "")
 

@@ -42,6 +42,8 @@ def text(
     lines += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
     if statuses and not wrong:
         lines.append("Its leaves are all right.")
+    if restores and not faults and restores == does:
+        return " ".join([*lines, f"Both fit {restores[0]}: too near each other to tell."])
     if faults:
         lines.append(f"What differs: {', '.join(faults)}.")
     if len(restores) > 1:
