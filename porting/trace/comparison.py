@@ -31,6 +31,7 @@ class Match:
         outputs: candidate output -> (reference output, how it is turned), the main one first.
         inputs: candidate input -> (reference input, how it is turned).
         depth: layers before it.
+        units: the unit roundoff of the narrowest dtype up to this stage, and inside it.
     """
 
     mine: Stage
@@ -38,6 +39,7 @@ class Match:
     outputs: Mapping[str, tuple[str, Alignment]]
     inputs: Mapping[str, tuple[str, Alignment]]
     depth: int
+    units: tuple[float, float]
 
     @property
     def main(self) -> str:

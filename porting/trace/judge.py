@@ -15,7 +15,7 @@ import numpy as np
 
 from porting.trace.align import Alignment, align_inputs, is_spatial
 from porting.trace.comparison import Match, Site, StageResult, TraceComparison
-from porting.trace.measure import Measure
+from porting.trace.measure import Measure, units
 from porting.trace.outputs import align_outputs
 from porting.trace.pair import family, pair, passes
 from porting.trace.sites import find_sites, main, worst
@@ -73,6 +73,7 @@ def _matches(
     pairs = pair(reference, shown, mapping)
     turned = reference.framework == "torch" != candidate.framework
     matches: dict[str, Match] = {}
+    narrow = units(reference), units(candidate)
     depth = 0
     for stage in shown.stages:
         if stage.path not in pairs or stage.path not in candidate:
@@ -86,7 +87,8 @@ def _matches(
         flattened = _flattened(reference, wanted) if turned else ()
         inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened, spatial)
         mine = candidate.stage(stage.path)
-        matches[stage.path] = Match(mine, wanted, outputs, inputs, depth)
+        unit = tuple(map(max, narrow[0][wanted.path], narrow[1][stage.path]))
+        matches[stage.path] = Match(mine, wanted, outputs, inputs, depth, unit)
         depth += bool(family(stage.kind))
     return matches
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from porting.compare import SHRINKS, UNIT_ROUNDOFF, compare
+from porting.trace.stages import Trace
 
 Key = TypeVar("Key", bound=Hashable)
 U = UNIT_ROUNDOFF["float32"]
@@ -26,12 +27,32 @@ ESTIMATE = (16, 4)  #: of U, once and for each layer before, where neither has o
 
 @dataclass(frozen=True)
 class Pair:
-    """One array of the reference (aligned) and of the candidate, each in one or two precisions."""
+    """One array of the reference (aligned) and of the candidate, each in one or two precisions.
+
+    `unit` is the unit roundoff of the narrowest dtype that they may have gone through.
+    """
 
     wanted: np.ndarray
     given: np.ndarray
     wanted64: np.ndarray | None = None
     given64: np.ndarray | None = None
+    unit: float = U
+
+
+def units(trace: Trace) -> dict[str, tuple[float, float]]:
+    """Stage -> the unit roundoff of the narrowest dtype up to it, and inside it.
+
+    Float32 at least: a residual stream in float32 still carries what bfloat16 layers rounded.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    inside: dict[str, float] = {}
+    before = U
+    for stage in trace.stages:
+        own = max(U, UNIT_ROUNDOFF.get(stage.dtype, U), inside.get(stage.path, U))
+        before = max(before, own)
+        inside[stage.parent] = max(own, inside.get(stage.parent, U))
+        found[stage.path] = before, own
+    return found
 
 
 @dataclass(frozen=True)
@@ -107,9 +128,9 @@ def measure(pair: Pair, depth: int = 0) -> Measure:
     if pair.wanted.dtype.kind != "f" or pair.given.dtype.kind != "f":
         error = _apart(pair.wanted.astype(np.float64), pair.given.astype(np.float64))
         return Measure(error, 0.0, _scale(pair.wanted), "exact")
-    if pair.wanted64 is None:
+    if pair.wanted64 is None or pair.unit > U:
         scale, width = _scale(pair.wanted), max(pair.wanted.shape, default=1)
-        noise = U * scale * (ESTIMATE[0] + ESTIMATE[1] * depth + math.sqrt(width))
+        noise = pair.unit * scale * (ESTIMATE[0] + ESTIMATE[1] * depth + math.sqrt(width))
         return Measure(_apart(pair.wanted, pair.given), noise, scale, "estimate")
     scale = _scale(pair.wanted64)
     noise = max(_apart(pair.wanted64, pair.wanted), FLOOR * scale)

@@ -24,6 +24,8 @@ from porting.trace.stages import Trace
 NEAR = 6  #: parts before a place that may have been handed on
 QKV = {"q", "k", "v"}
 PACKED = {"qkv"}
+#: What the leaves of a norm are called that somebody wrote.
+NORM_LEAVES = {"weight": "scale", "gamma": "scale", "beta": "bias"}
 
 
 def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
@@ -150,7 +152,7 @@ def _layer_of(kind: str, names: set[str]) -> str | None:
         return "batch norm"
     if "embedding" in names:
         return "embed"
-    if names <= {"scale", "bias"}:
+    if {NORM_LEAVES.get(name, name) for name in names} <= {"scale", "bias"}:
         return "group norm" if family(kind) == "group norm" else "norm"
     return None
 
@@ -173,6 +175,8 @@ def _values(comparison: TraceComparison, site: Site, layer: str) -> dict[str, np
     trace = comparison.candidate
     found = leaves_of(trace, site.path) if site.slot == "output" else {}
     found = _multi_head(trace, site.path) if layer == "multi-head" else found
+    if layer in ("norm", "group norm"):
+        found = {NORM_LEAVES.get(name, name): path for name, path in found.items()}
     return {name: np.asarray(trace.leaves[path], np.float64) for name, path in found.items()}
 
 

@@ -11,10 +11,12 @@ from porting.trace.stages import Stage, Trace
 Matches = Mapping[str, Match]
 
 
-def outputs(matches: Matches, trace: Trace) -> dict[tuple[str, str], Measure]:
+def outputs(
+    matches: Matches, trace: Trace, replayed: bool = False
+) -> dict[tuple[str, str], Measure]:
     """(stage, output) -> its error, as it is in `trace`."""
     pairs = {
-        (path, name): _output(match, trace.stage(path), name)
+        (path, name): _output(match, trace.stage(path), name, replayed)
         for path, match in matches.items()
         for name in match.outputs
     }
@@ -36,7 +38,7 @@ def main(matches: Matches, trace: Trace) -> dict[str, Measure]:
     return {path: found[path, match.main] for path, match in matches.items()}
 
 
-def _output(match: Match, stage: Stage, name: str) -> Pair:
+def _output(match: Match, stage: Stage, name: str, replayed: bool) -> Pair:
     other, turn = match.outputs[name]
     wide = match.wanted.outputs64.get(other)
     return Pair(
@@ -44,10 +46,11 @@ def _output(match: Match, stage: Stage, name: str) -> Pair:
         stage.outputs[name],
         None if wide is None else turn.apply(wide),
         stage.outputs64.get(name),
+        match.units[replayed],
     )
 
 
-def _input(match: Match, stage: Stage, name: str) -> Pair:
+def _input(match: Match, stage: Stage, name: str, replayed: bool) -> Pair:
     other, turn = match.inputs[name]
     wide = match.wanted.inputs64.get(other)
     return Pair(
@@ -55,6 +58,7 @@ def _input(match: Match, stage: Stage, name: str) -> Pair:
         stage.inputs[name],
         None if wide is None else turn.apply(wide),
         stage.inputs64.get(name),
+        match.units[replayed],
     )
 
 
@@ -71,8 +75,11 @@ def find_sites(
         replayed: whether it is the former.
     """
     sites: dict[str, list[Site]] = {}
-    recorded, wrong = _wrong_inputs(matches, candidate), _wrong_inputs(matches, judged)
-    local = outputs(matches, judged)
+    recorded, wrong = (
+        _wrong_inputs(matches, candidate, False),
+        _wrong_inputs(matches, judged, replayed),
+    )
+    local = outputs(matches, judged, replayed)
     for path, match in matches.items():
         if not seen[path].parts:
             continue
@@ -88,17 +95,17 @@ def find_sites(
                 Site("output", path, name, local[path, name], pair, name == match.main)
                 for name in match.outputs
                 if local[path, name].parts
-                for pair in [_output(match, judged.stage(path), name)]
+                for pair in [_output(match, judged.stage(path), name, replayed)]
             ]
             if made:
                 sites.setdefault(path, []).append(made[0])
     return sites
 
 
-def _wrong_inputs(matches: Matches, trace: Trace) -> dict[str, list[Site]]:
+def _wrong_inputs(matches: Matches, trace: Trace, replayed: bool) -> dict[str, list[Site]]:
     """Stage -> its inputs that part from the reference's."""
     pairs = {
-        (path, name): _input(match, trace.stage(path), name)
+        (path, name): _input(match, trace.stage(path), name, replayed)
         for path, match in matches.items()
         for name in match.inputs
     }

@@ -36,7 +36,8 @@ class Stage:
         outputs: the arrays that it returned; `output` is the one that goes on.
         inputs64: the same in a float64 run; empty where none was made.
         outputs64: the same in a float64 run; empty where none was made.
-        dtype: the dtype that its output had; bfloat16 and float16 are kept as float32 (exact).
+        dtype: the narrowest floating dtype among its outputs and inputs (else the output's);
+            bfloat16 and float16 are kept as float32 (exact).
     """
 
     path: str

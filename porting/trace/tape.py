@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from porting.compare import UNIT_ROUNDOFF
 from porting.trace.stages import ROOT, Stage
 
 Visit = Callable[[str, Any], Any]
@@ -79,6 +80,7 @@ class _Open:
     started: int
     owner: Any
     inputs: dict[str, np.ndarray]
+    dtypes: tuple[str, ...]
 
 
 class Tape:
@@ -117,14 +119,16 @@ class Tape:
         """Note a call; give back the arguments to go on with."""
         self._calls[path] += 1
         name = (path or ROOT) + (f"#{self._calls[path]}" if self._calls[path] > 1 else "")
-        inputs = arrays_in(_named(args, kwargs), self._convert)
+        named = _named(args, kwargs)
+        inputs, dtypes = arrays_in(named, self._convert), _dtypes(named)
         parent = self._open[-1].path if self._open else ""
-        self._open.append(_Open(name, type(owner).__name__, parent, self._tick(), owner, inputs))
+        kind = type(owner).__name__
+        self._open.append(_Open(name, kind, parent, self._tick(), owner, inputs, dtypes))
         forced = self._forced.get(name)
         if forced is None:
             return args, kwargs
         arrays = forced.inputs64 if self._double else forced.inputs
-        new = self._replace(_named(args, kwargs), arrays)
+        new = self._replace(named, arrays)
         return tuple(v for k, v in new.items() if k.isdigit()), {
             k: v for k, v in new.items() if not k.isdigit()
         }
@@ -143,7 +147,7 @@ class Tape:
                     self._tick(),
                     stage.inputs,
                     outputs,
-                    dtype=_first_dtype(output),
+                    dtype=_narrowest((*_dtypes(output), *stage.dtypes)),
                 )
             )
         forced = self._forced.get(stage.path)
@@ -166,10 +170,16 @@ def _named(args: tuple, kwargs: dict) -> dict[str, Any]:
     return {**{str(i): value for i, value in enumerate(args)}, **kwargs}
 
 
-def _first_dtype(output: Any) -> str:
+def _dtypes(value: Any) -> tuple[str, ...]:
     names: list[str] = []
-    walk(output, lambda _, a: names.append(str(a.dtype).removeprefix("torch.")) or a)
-    return names[0]
+    walk(value, lambda _, a: names.append(str(a.dtype).removeprefix("torch.")) or a)
+    return tuple(names)
+
+
+def _narrowest(names: tuple[str, ...]) -> str:
+    """The floating dtype that rounds most: an output is no better than its inputs."""
+    floating = [name for name in names if name in UNIT_ROUNDOFF]
+    return max(floating, key=lambda name: UNIT_ROUNDOFF[name], default=names[0])
 
 
 def joined(single: list[Stage], double: list[Stage]) -> tuple[Stage, ...]:
