@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ def doctor(
         if fix is not None:
             step("Repairing")
             saved = str(save_params(fix, repair(source, ported, found)))
-    forward = _forward(traces, found) if traces else {}
+        forward = _forward(traces, found, ported) if traces else {}
     if as_json:
         print_json(found.to_dict() | forward | ({"saved": saved} if saved else {}))
     else:
@@ -46,10 +47,12 @@ def doctor(
     raise typer.Exit(WRONG if not found.ok or forward.get("verdict") == "parts" else 0)
 
 
-def _forward(traces: tuple[str, str], found: Any) -> dict[str, Any]:
+def _forward(traces: tuple[str, str], found: Any, ported: Any) -> dict[str, Any]:
     """The comparison of two traces, explained by the diagnosis of the leaves."""
     from porting.trace import compare_traces, explain, load_trace
 
-    comparison = compare_traces(*(load_trace(path) for path in traces))
+    wanted, given = (load_trace(path) for path in traces)
+    given = given if given.leaves else dataclasses.replace(given, leaves=ported)
+    comparison = compare_traces(wanted, given)
     text = f"{comparison.report()}\n{explain(comparison, found).report()}"
     return {"verdict": comparison.verdict, "report": text, "forward": comparison.as_rows()}

@@ -212,7 +212,8 @@ def align_inputs(
 ) -> dict[str, tuple[str, Alignment]]:
     """Candidate input -> (reference input, alignment): by equal name, then in order.
 
-    Only arrays of one sort pair (floating with floating, integer with integer), each once.
+    Only arrays of one sort pair (floating with floating, integer with integer), each once. A
+    boolean mask and its negation do not: which of them hides is for their readers to say.
     """
     pairs: dict[str, tuple[str, Alignment]] = {}
     left = dict(reference)
@@ -223,11 +224,15 @@ def align_inputs(
             if _sort(both[0]) != _sort(both[1]):
                 continue
             alignment = align(*both, channels_first, flattened, spatial)
-            if alignment is not None:
+            if alignment is not None and not _negated(alignment.apply(both[0]), array):
                 pairs[name] = (other, alignment)
                 del left[other]
                 break
     return pairs
+
+
+def _negated(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype == bool and np.array_equal(a, ~b)
 
 
 def _sort(array: np.ndarray) -> str:
