@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
+from porting.errors import PortingError
 from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
 from porting.trace.problems import active_dropouts, leaves_of, problems, repeated
@@ -108,18 +112,32 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     ('code', ('tanh of its own input',))
     """
     meant: dict[str, Choice] = {}
+    right = _right_leaves(comparison, diagnosis)
     places = [(row, site) for row in comparison.parting for site in row.sites]
     places.sort(key=lambda place: comparison.when(place[1]))
     causes: list[Cause] = []
     for row, site in places:
         before = [c.site for c in causes if c.stage == row.stage and c.site.slot == "input"]
         if not before or not _repeats(comparison, site, before):
-            causes.append(_cause(comparison, row, site, diagnosis, meant))
+            causes.append(_cause(comparison, row, site, diagnosis, meant, right))
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
     if not causes:
         return Explanation((), comparison.verdict)
     known = [word for word in ("weight", "code") if word in found]
     return Explanation(tuple(causes), " and ".join(known) or "undecided")
+
+
+def _right_leaves(
+    comparison: TraceComparison, diagnosis: Diagnosis | None
+) -> dict[str, np.ndarray]:
+    """The leaves that are wrong, as they should be, where the reference kept its own."""
+    found: dict[str, np.ndarray] = {}
+    for path, verdict in diagnosis.leaves.items() if diagnosis is not None else ():
+        row = getattr(verdict, "row", None)
+        if row is not None and verdict.status not in ("ok", "ambiguous"):
+            with contextlib.suppress(PortingError):
+                found[path] = row.apply(comparison.reference.leaves)
+    return found
 
 
 def _repeats(comparison: TraceComparison, site: Site, before: Sequence[Site]) -> bool:
@@ -136,9 +154,10 @@ def _cause(
     site: Site,
     diagnosis: Diagnosis | None,
     meant: dict[str, Choice],
+    right: Mapping[str, np.ndarray],
 ) -> Cause:
     wanted, given = [], []
-    for mean, does in problems(comparison, site):
+    for mean, does in problems(comparison, site, right):
         answers = _answers(mean, does, meant)
         wanted, given = answers if all(answers) or not any((wanted, given)) else (wanted, given)
         if all(answers):

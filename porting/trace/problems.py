@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,10 +50,13 @@ def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
     return found
 
 
-def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Problem]]:
+def problems(
+    comparison: TraceComparison, site: Site, right: Mapping[str, np.ndarray] | None = None
+) -> list[tuple[Problem, Problem]]:
     """The questions about one site: what does the reference mean, what does the candidate do.
 
-    Where one question has no answer the next one is asked.
+    Where one question has no answer the next one is asked. `right` are leaves by path that
+    the candidate should hold and does not: what the reference means is asked with them.
 
     Both are asked on the same operands where the candidate was replayed, else each on its
     own (they agree up to here).
@@ -61,7 +65,7 @@ def problems(comparison: TraceComparison, site: Site) -> list[tuple[Problem, Pro
     if layer is None:
         return []
     layers = (layer, "spatial") if layer == "between" and site.pair.wanted.ndim != 3 else (layer,)
-    asked = (_asked(comparison, site, layer) for layer in layers)
+    asked = (_asked(comparison, site, layer, right or {}) for layer in layers)
     return [pair for pair in asked if pair is not None]
 
 
@@ -69,7 +73,7 @@ def repeated(
     comparison: TraceComparison, site: Site, before: Sequence[Site]
 ) -> list[tuple[Problem, Problem]]:
     """The question whether a place is made of what parted before it, and alike in both models."""
-    asked = _asked(comparison, site, "between") if site.main else None
+    asked = _asked(comparison, site, "between", {}) if site.main else None
     if asked is None:
         return []
     double = asked[0].target64 is not None
@@ -101,7 +105,9 @@ def active_dropouts(comparison: TraceComparison, stage: str) -> list[str]:
     return found
 
 
-def _asked(comparison: TraceComparison, site: Site, layer: str) -> tuple[Problem, Problem] | None:
+def _asked(
+    comparison: TraceComparison, site: Site, layer: str, right: Mapping[str, np.ndarray]
+) -> tuple[Problem, Problem] | None:
     """The two questions with one layer's rows, where what they need was recorded."""
     pair = site.pair
     double = pair.wanted64 is not None and pair.given64 is not None
@@ -110,7 +116,8 @@ def _asked(comparison: TraceComparison, site: Site, layer: str) -> tuple[Problem
         (pair.given, pair.given64 if double else None),
     )
     apart = np.abs(np.nan_to_num(pair.given.astype(np.float64) - pair.wanted))
-    leaves = _values(comparison, site, layer)
+    held = comparison.candidate.leaves
+    leaves = [_values(comparison, site, layer, known) for known in (ChainMap(right, held), held)]
     asked = []
     for index, (target, wide) in enumerate(targets):
         right = not index or comparison.replayed
@@ -118,7 +125,7 @@ def _asked(comparison: TraceComparison, site: Site, layer: str) -> tuple[Problem
         operands = _operands(comparison, site, layer, side, target)
         if operands is None:
             return None
-        asked.append(Problem(layer, operands, leaves, target, wide, apart))
+        asked.append(Problem(layer, operands, leaves[index], target, wide, apart))
     return asked[0], asked[1]
 
 
@@ -171,13 +178,15 @@ def _multi_head(trace: Trace, stage: str) -> dict[str, str]:
     return found if is_whole and trace.framework != "torch" else {}
 
 
-def _values(comparison: TraceComparison, site: Site, layer: str) -> dict[str, np.ndarray]:
+def _values(
+    comparison: TraceComparison, site: Site, layer: str, known: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     trace = comparison.candidate
     found = leaves_of(trace, site.path) if site.slot == "output" else {}
     found = _multi_head(trace, site.path) if layer == "multi-head" else found
     if layer in ("norm", "group norm"):
         found = {NORM_LEAVES.get(name, name): path for name, path in found.items()}
-    return {name: np.asarray(trace.leaves[path], np.float64) for name, path in found.items()}
+    return {name: np.asarray(known[path], np.float64) for name, path in found.items()}
 
 
 def _around(comparison: TraceComparison, path: str) -> str | None:

@@ -43,6 +43,8 @@ def text(
     if statuses and not wrong:
         lines.append("Its leaves are all right.")
     if restores and not faults and restores == does:
+        if wrong:
+            return " ".join([*lines, "With the right leaves its code restores parity."])
         return " ".join([*lines, f"Both fit {restores[0]}: too near each other to tell."])
     if faults:
         lines.append(f"What differs: {', '.join(faults)}.")
@@ -53,7 +55,7 @@ def text(
     elif verdict != "weight":
         lines.append("None of the known variants restores parity.")
     else:
-        lines.append("Its code is usual and no variant of it restores parity: a leaf is wrong.")
+        lines.append("No variant of its code restores parity with these leaves: one is wrong.")
     if does and verdict != "weight":
         lines.append(f"The candidate computes {' or '.join(does)}.")
     return " ".join(lines)
