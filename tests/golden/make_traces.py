@@ -2,7 +2,7 @@
 
     python tests/golden/make_traces.py
 
-Three tiny models with random weights and statistics, each run in float32 and float64. The
+Four tiny models with random weights and statistics, each run in float32 and float64. The
 image has even sides: an odd one hides a padding of `SAME` at stride 2.
 """
 
@@ -161,6 +161,19 @@ class Decoder(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+class Modules(nn.Module):
+    """PyTorch's own attention, with a mask, before its own LSTM: modules without parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.rnn = nn.LSTM(12, 5, batch_first=True)
+
+    def forward(self, x, ignored):
+        y, _ = self.attn(x, x, x, key_padding_mask=ignored, need_weights=False)
+        return self.rnn(y)
+
+
 def randomise(model):
     """Every parameter and statistic at random, so that no leaf is constant."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -182,9 +195,12 @@ def main():
         ConvNet: rng.normal(size=(2, 3, 12, 14)).astype(np.float32),
         Encoder: rng.integers(0, 23, (2, 7)),
         Decoder: rng.normal(size=(2, 7, 10)).astype(np.float32) * 0.1,
+        Modules: rng.normal(size=(2, 7, 12)).astype(np.float32),
     }
+    ignored = np.arange(7) >= np.array([[7], [5]])
     for model, x in inputs.items():
-        trace = record_torch(randomise(model()), x, double=True)
+        given = (x, ignored) if model is Modules else (x,)
+        trace = record_torch(randomise(model()), *given, double=True)
         trace.save(HERE / f"{model.__name__.lower()}.safetensors", leaves=True)
     versions = f"torch {torch.__version__}, numpy {np.__version__}, seed {SEED}\n"
     (HERE / "versions.txt").write_text(versions)
