@@ -19,7 +19,7 @@ from porting.doctor import diagnose
 from porting.errors import ArgumentError
 from porting.trace import Stage, Trace, compare_traces, explain, load_trace, record_linen
 from porting.trace.align import align_inputs
-from porting.trace.attention import attention
+from porting.trace.attention import attention, rotate
 from porting.trace.attention_table import ATTENTION
 from porting.trace.measure import Pair, measure
 from porting.trace.operands import as_mask
@@ -265,6 +265,44 @@ def test_angles_that_are_given_turn_the_last_tokens(precision):
     target = attention(ARRAYS | GIVEN, {}, **choice)
     (found,) = fitting(Problem("attention", ARRAYS | GIVEN, {}, np.float32(target), target))
     assert {name: found[name] for name in choice} == choice
+
+
+def test_a_rotation_in_bfloat16_rounds_as_jax_does():
+    x, cos, sin = (jnp.asarray(a, jnp.bfloat16) for a in (ARRAYS["q"], *GIVEN.values()))
+    a, b = x[:, 2:, :, :4], x[:, 2:, :, 4:]
+    cos, sin = cos[:, None], sin[:, None]
+    wanted = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    given = tuple(GIVEN.values())
+    style = "half-split by the given angles"
+    turned = rotate(ARRAYS["q"], style, given=given, precision="bfloat16 in the rotation")
+    np.testing.assert_array_equal(turned[:, 2:], np.asarray(wanted, np.float64))
+    np.testing.assert_array_equal(turned[:, :2], np.asarray(x[:, :2], np.float64))
+
+
+class Extra(nn.Module):
+    """A part whose second output nobody uses."""
+
+    times: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(5, name="head")(Half(self.times, name="half")(x)[0])
+
+
+class Half(nn.Module):
+    times: float
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Dense(7, name="fc")(x)
+        return y, self.times * y.sum(-1)
+
+
+def test_a_wrong_output_that_nobody_uses_is_seen():
+    x = RNG.normal(size=(4, 3)).astype(np.float32)
+    variables = Extra().init(jax.random.key(0), x)
+    runs = [record_linen(Extra(times), variables, x, double=True) for times in (1.0, 2.0)]
+    assert [row.stage for row in compare_traces(*runs).parting] == ["half"]
 
 
 @pytest.mark.parametrize("split", ["thirds", "q, k and v of each head"])

@@ -13,7 +13,8 @@ import numpy as np
 from porting.errors import PortingError
 from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
-from porting.trace.problems import active_dropouts, leaves_of, problems, repeated
+from porting.trace.owned import leaves_of
+from porting.trace.problems import active_dropouts, problems, repeated
 from porting.trace.questions import Choice, Problem
 from porting.trace.sentences import said, text, together
 from porting.trace.variants import differences, fitting

@@ -18,36 +18,11 @@ from porting.trace.operands import (
     reference_side,
     shaped,
 )
-from porting.trace.pair import family, role
+from porting.trace.owned import QKV, layer_of, leaves_of, multi_head, values
+from porting.trace.pair import role
 from porting.trace.questions import Problem
-from porting.trace.stages import Trace
 
 NEAR = 6  #: parts before a place that may have been handed on
-QKV = {"q", "k", "v"}
-PACKED = {"qkv"}
-#: What the leaves of a norm are called that somebody wrote.
-NORM_LEAVES = {"weight": "scale", "gamma": "scale", "beta": "bias"}
-
-
-def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
-    """Name -> path of the leaves that lie directly in a stage's module, or anywhere inside.
-
-    >>> trace = Trace("linen", (), {"params/fc/kernel": 0, "params/fc/sub/bias": 0})
-    >>> leaves_of(trace, "fc")
-    {'kernel': 'params/fc/kernel'}
-    >>> leaves_of(trace, "fc", inner=True)
-    {'kernel': 'params/fc/kernel', 'sub/bias': 'params/fc/sub/bias'}
-    """
-    mark = "." if trace.framework == "torch" else "/"
-    module = stage.partition("#")[0].removesuffix("/attend")
-    module = "" if module == "(model)" else f"{module}{mark}"
-    found = {}
-    for path in trace.leaves:
-        within = path.partition("/")[2] if trace.framework == "linen" else path
-        name = within.removeprefix(module)
-        if within.startswith(module) and (inner or mark not in name):
-            found[name] = path
-    return found
 
 
 def problems(
@@ -117,7 +92,11 @@ def _asked(
     )
     apart = np.abs(np.nan_to_num(pair.given.astype(np.float64) - pair.wanted))
     held = comparison.candidate.leaves
-    leaves = [_values(comparison, site, layer, known) for known in (ChainMap(right, held), held)]
+    trace, owner = comparison.candidate, site.path if site.slot == "output" else ""
+    leaves = [
+        values(trace, owner, layer, known) if owner else {}
+        for known in (ChainMap(dict(right), held), held)
+    ]
     asked = []
     for index, (target, wide) in enumerate(targets):
         right = not index or comparison.replayed
@@ -138,8 +117,8 @@ def _layer(comparison: TraceComparison, site: Site) -> str | None:
         return _between(comparison, site, parts)
     names = set(leaves_of(comparison.candidate, site.path))
     if names:
-        return _layer_of(comparison.candidate.stage(site.path).kind, names)
-    return "multi-head" if _multi_head(comparison.candidate, site.path) else "between"
+        return layer_of(comparison.candidate.stage(site.path).kind, names)
+    return "multi-head" if multi_head(comparison.candidate, site.path) else "between"
 
 
 def _between(comparison: TraceComparison, site: Site, parts: list[str]) -> str:
@@ -150,43 +129,6 @@ def _between(comparison: TraceComparison, site: Site, parts: list[str]) -> str:
     last = comparison.matches[parts[-1]].mine.output if parts else np.zeros(0)
     packed = last.ndim > 2 and last.size == 3 * site.pair.wanted.size
     return "packed attention" if packed else "between"
-
-
-def _layer_of(kind: str, names: set[str]) -> str | None:
-    if "kernel" in names:
-        return "conv" if family(kind) == "conv" else "dense"
-    if {"mean", "var"} <= names:
-        return "batch norm"
-    if "embedding" in names:
-        return "embed"
-    if {NORM_LEAVES.get(name, name) for name in names} <= {"scale", "bias"}:
-        return "group norm" if family(kind) == "group norm" else "norm"
-    return None
-
-
-def _multi_head(trace: Trace, stage: str) -> dict[str, str]:
-    """`q/kernel` -> path, … of a module that holds the projections of one attention."""
-    inside = leaves_of(trace, stage, inner=True)
-    found = {}
-    for name, path in inside.items():
-        part, _, leaf = name.rpartition("/")
-        wide = np.shape(trace.leaves.get(inside.get(f"{part}/kernel", path), 0))
-        packed = len(wide) == 2 and wide[-1] == 3 * wide[0]
-        found[f"{'qkv' if packed else role(part)}/{leaf}"] = path
-    parts = {name.partition("/")[0] for name in found}
-    is_whole = len(found) == len(inside) and parts in (QKV | {"out"}, PACKED | {"out"})
-    return found if is_whole and trace.framework != "torch" else {}
-
-
-def _values(
-    comparison: TraceComparison, site: Site, layer: str, known: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    trace = comparison.candidate
-    found = leaves_of(trace, site.path) if site.slot == "output" else {}
-    found = _multi_head(trace, site.path) if layer == "multi-head" else found
-    if layer in ("norm", "group norm"):
-        found = {NORM_LEAVES.get(name, name): path for name, path in found.items()}
-    return {name: np.asarray(known[path], np.float64) for name, path in found.items()}
 
 
 def _around(comparison: TraceComparison, path: str) -> str | None:
