@@ -52,16 +52,19 @@ def _keys(problem: Problem) -> int:
 
 
 def _masks(problem: Problem) -> Sequence[str]:
-    """None and the causal one, those that were recorded, then what is rare."""
-    given = [name for name in problem.operands if name not in PARTS]
-    inverted = [f"{n}, inverted" for n in given if problem.operands[n].dtype == bool]
+    """None and the causal one, those that the candidate was given, then what is rare.
+
+    A mask of the reference says less than a rule that makes it, so it comes last.
+    """
+    recorded = [name for name in problem.operands if name not in PARTS]
+    boolean = [name for name in recorded if problem.operands[name].dtype == bool]
+    both = sorted([*recorded, *(f"{name}, inverted" for name in boolean)])
+    given = [name for name in both if name.startswith("as given")]
+    rest = [name for name in both if name not in given]
     windows = [f"causal, window of {n} tokens" for n in range(2, min(_keys(problem), WINDOWS))]
     none, causal, *rare = MASKS
-    return (
-        *(none, causal, *given, *inverted, *rare),
-        *(f"{name} and causal" for name in given + inverted),
-        *windows,
-    )
+    joined = (f"{name} and causal" for name in both)
+    return (none, causal, *given, *rare, *windows, *rest, *joined)
 
 
 def _turning(problem: Problem) -> bool:
