@@ -33,6 +33,8 @@ class Arrangement:
         kind: "identity", "transpose", "reshape", "fortran", "flip", "mixed" or "pieces".
         note: what a reader should know of it.
         partial: whether some of the leaf is not from this source.
+        indices: for "pieces", an axis of the source and the index along it, each.
+        places: for "pieces", an axis of the source and the axes of the leaf that it became.
     """
 
     steps: tuple[Step, ...]
@@ -41,6 +43,7 @@ class Arrangement:
     note: str = ""
     partial: bool = False
     indices: tuple[tuple[int, np.ndarray], ...] = field(default=(), compare=False)
+    places: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     def __str__(self) -> str:
         return str(self.rule) if self.rule else "".join(map(str, self.steps)).lstrip(".")

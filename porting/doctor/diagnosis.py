@@ -18,6 +18,7 @@ from porting.doctor.judge import judge
 from porting.doctor.names import odd_paths, predicted_path
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
+from porting.doctor.table import Table
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
@@ -138,8 +139,9 @@ def _diagnosed(
         rows = _expected_rows(mapping.leaves, tree, evidence)
     else:
         rows = dict(mapping.leaves)
+    table = Table(rows, evidence)
     verdicts = {
-        path: judge(path, np.asarray(leaf), rows.get(path), evidence, rows)
+        path: judge(path, np.asarray(leaf), rows.get(path), evidence, table)
         for path, leaf in tree.items()
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)

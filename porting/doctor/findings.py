@@ -96,15 +96,15 @@ def findings(
 def _key(v: LeafVerdict) -> tuple[str, ...]:
     """What verdicts must share to be one finding."""
     if v.kind == "exchanged" and v.holds:
-        return (v.status, v.kind, *sorted([template(v.holds), template(v.path)]))
+        return (v.status, v.kind, *v.also, *sorted([template(v.holds), template(v.path)]))
     if v.status == "wrong_source" and v.kind == "exchanged":
         pair = sorted([template(v.source or ""), template(v.expected_source or "")])
-        return (v.status, v.kind, *pair)
+        return (v.status, v.kind, *v.also, *pair)
     if v.status == "changed":
         return (v.status, v.kind, v.note.split(".")[0] if v.kind != "scaled" else v.note)
     if v.status == "wrong_source" and v.kind == "other":
-        return (v.status, v.kind, template(v.path), template(v.source or ""))
-    return (v.status, v.kind)
+        return (v.status, v.kind, *v.also, template(v.path), template(v.source or ""))
+    return (v.status, v.kind, *v.also)
 
 
 def _finding(
@@ -116,8 +116,15 @@ def _finding(
     severity = {"ambiguous": "note", "changed": "warning" if first.kind == "cast" else "error"}
     paths = tuple(v.path for v in group)
     title = _TITLES[first.status](group, verdicts, shapes)
+    if first.also:
+        title = f"{title.removesuffix('.')}; besides: {', '.join(map(_done, first.also))}."
     fix = next((v.fix for v in group if v.fix), "")
     return Finding(title, severity.get(first.status, "error"), first.status, first.kind, paths, fix)
+
+
+def _done(kind: str) -> str:
+    """What was done besides, in words."""
+    return LAYOUTS.get(kind) or CHANGES.get(kind, kind)
 
 
 def _layout_title(
@@ -127,7 +134,7 @@ def _layout_title(
 ) -> str:
     if group[0].kind == "exchanged":
         return _exchange_title(group)
-    return f"{_subject(group, verdicts, shapes)}: {LAYOUTS.get(group[0].kind, group[0].kind)}."
+    return f"{_subject(group, verdicts, shapes)}: {_done(group[0].kind)}."
 
 
 def _subject(
@@ -245,8 +252,7 @@ def _changed_title(
 ) -> str:
     floats = [v for v in verdicts.values() if v.status != "missing"]
     what = "Every leaf" if len(group) == len(floats) > 1 else places(v.path for v in group)
-    kind = CHANGES.get(group[0].kind, group[0].kind)
-    return f"{what}: {kind}. {fold([group[0].note])[0]}"
+    return f"{what}: {_done(group[0].kind)}. {fold([group[0].note])[0]}"
 
 
 def _unported_title(

@@ -9,6 +9,7 @@ import numpy as np
 from porting.doctor.arrange import Arrangement
 from porting.doctor.bits import canonical
 from porting.doctor.evidence import Evidence
+from porting.doctor.table import Table
 from porting.doctor.values import (
     Change,
     Extent,
@@ -30,6 +31,7 @@ class Holding:
         change: how their values were changed, or None.
         note: what a reader should know.
         others: keys that hold the same values.
+        other: the path of the leaf that should hold this, "" if it is not known.
     """
 
     keys: tuple[str, ...]
@@ -37,6 +39,7 @@ class Holding:
     change: Change | None = None
     note: str = ""
     others: tuple[str, ...] = ()
+    other: str = ""
 
 
 @dataclass
@@ -48,12 +51,14 @@ class Question:
         row: its row of the mapping, or None.
         expected: the array that the row makes, or None.
         evidence: the source.
+        table: what all leaves should be.
     """
 
     leaf: np.ndarray
     row: Leaf | None
     expected: np.ndarray | None
     evidence: Evidence
+    table: Table
     bits: np.ndarray = field(init=False)
     _extent: list[Extent | None] = field(default_factory=list)
     _narrow: list[type | None] = field(default_factory=list)

@@ -11,6 +11,7 @@ from porting.doctor.arrange import Arrangement, find
 from porting.doctor.bits import canonical
 from porting.doctor.patterns import block_order, pattern, short_index
 from porting.doctor.pieces import assemble
+from porting.errors import RuleError
 from porting.layouts import Rule
 
 #: kind of wrong layout -> what a reader is told
@@ -40,10 +41,18 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Named:
-    """A kind of `LAYOUTS` and what is known beyond it."""
+    """A kind of `LAYOUTS`, what is known beyond it, and the kinds of what was done besides."""
 
     kind: str
     note: str = ""
+    also: tuple[str, ...] = ()
+
+
+def _together(found: Sequence[Named]) -> Named | None:
+    """Several mistakes as one name: the first, and the others besides."""
+    kinds = tuple(dict.fromkeys(n.kind for n in found))
+    notes = " ".join(dict.fromkeys(n.note for n in found if n.note))
+    return Named(kinds[0], notes, kinds[1:]) if found else None
 
 
 def name_layout(
@@ -77,21 +86,57 @@ def _name_whole(
     if held.kind == "reshape":
         mixes = held.rule is None or _mixes(held.rule)
         return Named("reshaped" if mixes else "untransposed")
-    if held.kind == "flip":
-        return Named("flipped", f"Given {held}, expected {rule}.")
-    between = find(canonical(expected), canonical(leaf))
-    if "-" in rule.pattern.split("->")[1] and "-" not in str(held).split("->")[-1]:
-        return Named("unflipped")
-    if source.ndim == 2 and leaf.ndim == 2:
-        if held.rule is not None and not _mixes(held.rule) and _homes(held.rule) == _homes(rule):
-            return Named("flatten", f"Given {held}, expected {rule}.")
-        return Named("transposed" if held.kind == "transpose" else "reshaped")
+    given, due = _moves(held.rule), _moves(rule)
+    if given and due:
+        return _name_moves(given, due, f"Given {held}, expected {rule}.")
     if source.ndim == 2 and held.rule is not None and not _mixes(held.rule):
-        same = _homes(held.rule) == _homes(rule)
-        return Named("heads" if same else "untransposed")
+        return _name_factors(held, source, leaf, rule)
+    if source.ndim == 2 and leaf.ndim == 2:
+        return Named("transposed" if held.kind == "transpose" else "reshaped")
+    between = find(canonical(expected), canonical(leaf))
     if between is None or between.kind != "transpose":
         return Named("rearranged")
     return _name_axes(_order(between), source.ndim)
+
+
+def _name_factors(held: Arrangement, source: np.ndarray, leaf: np.ndarray, rule: Rule) -> Named:
+    """The name of a matrix whose axes were split, and the factors put in another order."""
+    assert held.rule is not None
+    split = "flatten" if leaf.ndim == 2 else "heads"
+    if _homes(held.rule) == _homes(rule):
+        return Named(split, f"Given {held}, expected {rule}." * (leaf.ndim == 2))
+    try:
+        turned = rule.apply(source.T)
+    except RuleError:
+        return Named("untransposed")
+    pure = turned.shape == leaf.shape and np.array_equal(canonical(turned), canonical(leaf))
+    return Named("untransposed", "", () if pure else (split,))
+
+
+def _moves(rule: Rule | None) -> tuple[tuple[int, ...], frozenset[int]] | None:
+    """The order of the axes of a rule that only moves and reverses them, and those reversed."""
+    left, right = (side.split() for side in rule.pattern.split(" -> ")) if rule else ([], [""])
+    bare = [name.lstrip("-") for name in right]
+    if sorted(bare) != sorted(left) or not all(name.isidentifier() for name in bare):
+        return None
+    order = tuple(left.index(name) for name in bare)
+    return order, frozenset(left.index(n[1:]) for n in right if n.startswith("-"))
+
+
+def _name_moves(
+    given: tuple[tuple[int, ...], frozenset[int]],
+    due: tuple[tuple[int, ...], frozenset[int]],
+    text: str,
+) -> Named:
+    """The name of axes moved and reversed otherwise than is due."""
+    found = []
+    if given[1] != due[1]:
+        found.append(Named("flipped" if given[1] else "unflipped", text))
+    if given[0] != due[0] and len(due[0]) == 2:
+        found.append(Named("transposed" if given[0] == (1, 0) else "untransposed"))
+    elif given[0] != due[0]:
+        found.append(_name_axes([due[0].index(a) for a in given[0]], len(due[0])))
+    return _together(found) or Named("rearranged")
 
 
 def _name_axes(order: Sequence[int], rank: int) -> Named:
@@ -103,7 +148,13 @@ def _name_axes(order: Sequence[int], rank: int) -> Named:
     spatial = rank - 2
     if all(a < spatial for a in moved):
         return Named("hw")
-    return Named("axes")
+    return Named("axes", "", ("hw",) if _spatial_exchanged(order, spatial) else ())
+
+
+def _spatial_exchanged(order: Sequence[int], spatial: int) -> bool:
+    """Whether the spatial axes changed places among themselves while others moved as well."""
+    inside = [a for a in order if a < spatial]
+    return list(order[:spatial]) == inside and inside != sorted(inside)
 
 
 def _order(arrangement: Arrangement) -> tuple[int, ...]:
@@ -158,28 +209,34 @@ def _name_pieces(
     if right is None or right.partial:
         return Named("permuted", held.note)
     wanted, given = dict(right.indices), dict(held.indices)
-    whole = {a: np.arange(n) for a, n in enumerate(source.shape)}
-    for axis in whole:
-        want, have = wanted.get(axis, whole[axis]), given.get(axis, whole[axis])
-        if np.array_equal(want, have):
-            continue
-        if np.array_equal(np.sort(want), np.sort(have)):
-            place = np.empty(source.shape[axis], np.int64)
-            place[want] = np.arange(len(want))
-            named = name_order(place[have])
-            flat = axis == source.ndim - 1 > 0 and leaf.ndim == source.ndim
-            return replace(named, kind="flatten") if flat and named.kind == "heads" else named
-        if len(have) < len(want):
-            return Named("cut", f"Only {short_index(have)} of axis {axis} is there.")
-        if len(have) > len(want):
-            return Named("padded", f"It repeats slices of axis {axis}.")
-        text = f"Given {short_index(have)} of axis {axis}, expected {short_index(want)}."
-        return Named("split", text)
-    return _untransposed_pieces(held, right)
+    found = []
+    for axis, length in enumerate(source.shape):
+        whole = np.arange(length)
+        named = _along(axis, wanted.get(axis, whole), given.get(axis, whole), source, leaf)
+        found += [named] if named else []
+    if held.places != right.places:
+        found.append(Named("untransposed" if source.ndim == 2 else "axes"))
+    return _together(found) or Named("rearranged")
 
 
-def _untransposed_pieces(held: Arrangement, right: Arrangement) -> Named:
-    return Named("untransposed" if held.rule != right.rule else "rearranged")
+def _along(
+    axis: int, want: np.ndarray, have: np.ndarray, source: np.ndarray, leaf: np.ndarray
+) -> Named | None:
+    """What is wrong along one axis of the source, or None."""
+    if np.array_equal(want, have):
+        return None
+    if np.array_equal(np.sort(want), np.sort(have)):
+        place = np.empty(source.shape[axis], np.int64)
+        place[want] = np.arange(len(want))
+        named = name_order(place[have])
+        flat = axis == source.ndim - 1 > 0 and leaf.ndim == source.ndim
+        return replace(named, kind="flatten") if flat and named.kind == "heads" else named
+    if len(have) < len(want):
+        return Named("cut", f"Only {short_index(have)} of axis {axis} is there.")
+    if len(have) > len(want):
+        return Named("padded", f"It repeats slices of axis {axis}.")
+    text = f"Given {short_index(have)} of axis {axis}, expected {short_index(want)}."
+    return Named("split", text)
 
 
 def name_order(order: np.ndarray) -> Named:
@@ -187,8 +244,8 @@ def name_order(order: np.ndarray) -> Named:
 
     >>> name_order(np.array([0, 4, 1, 5, 2, 6, 3, 7])).kind
     'rotary'
-    >>> name_order(np.array([0, 1, 4, 5, 2, 3, 6, 7]))
-    Named(kind='blocks', note='Blocks of 2 in the order 0, 2, 1, 3.')
+    >>> name_order(np.array([0, 1, 4, 5, 2, 3, 6, 7])).note
+    'Blocks of 2 in the order 0, 2, 1, 3.'
     """
     n = len(order)
     if np.array_equal(order, np.arange(n)[::-1]):

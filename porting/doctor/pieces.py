@@ -194,7 +194,8 @@ def _described(
     partial = any((p.index < 0).any() for p in placed)
     indices = tuple((p.axis, p.index) for p in placed)
     found = {p.axis: pattern(p.index, source[p.axis], names[p.axis]) for p in placed}
-    done = Arrangement((), None, "pieces", "", partial, indices)
+    homes = tuple((p.axis, p.leaf) for p in placed)
+    done = Arrangement((), None, "pieces", "", partial, indices, homes)
     if partial or any(v is None for v in found.values()):
         text = [
             f"{names[p.axis]}[{short_index(p.index)}]"

@@ -61,7 +61,8 @@ def _step(v: LeafVerdict) -> tuple[int, int, int] | None:
         return None
     if template(v.source) != template(v.expected_source):
         return None
-    pairs = enumerate(zip(numbers(v.expected_source), numbers(v.source), strict=True))
+    expected, held = (name.split(", ")[0] for name in (v.expected_source, v.source))
+    pairs = enumerate(zip(numbers(expected), numbers(held), strict=True))
     differ = [(i, a, b) for i, (a, b) in pairs if a != b]
     return differ[0] if len(differ) == 1 else None
 
@@ -70,7 +71,7 @@ def _layered(verdicts: Verdicts, keys: list[str]) -> Verdicts:
     steps = {p: s for p, v in verdicts.items() if (s := _step(v))}
     groups: dict[tuple[str, int], dict[str, tuple[int, int]]] = {}
     for path, (place, expected, held) in steps.items():
-        key = verdicts[path].expected_source or ""
+        key = (verdicts[path].expected_source or "").split(", ")[0]
         groups.setdefault((template(key), place), {})[path] = (expected, held)
     for (stem, place), moves in groups.items():
         layers = sorted({numbers(k)[place] for k in keys if template(k) == stem})
@@ -92,6 +93,6 @@ def _order(moves: dict[int, int], layers: list[int]) -> str:
     if moved and moves == moved:
         return "sorted"
     count = len(layers)
-    steps = {(held - expected) % count for expected, held in moves.items()}
+    steps = {(layers.index(held) - layers.index(want)) % count for want, held in moves.items()}
     one = steps == {1} or steps == {count - 1}
     return "shifted" if one and len(moves) > 1 and count > 2 else ""

@@ -70,13 +70,18 @@ def _is_deconvolution(
     """
     key = row.sources[0]
     shape = evidence.shapes.get(key, ())
-    if verdict.rule != TURNED.get(len(shape)) or row.join is not ONLY or "-" in str(row.rule):
+    if verdict.rule != TURNED.get(len(shape)) or row.join is not ONLY or _turns(row.rule):
         return False
     bias = evidence.shapes.get(f"{parent(key)}.bias")
     if bias is not None and shape[0] != shape[1] and tuple(bias) == shape[:1]:
         return False
     likes = [r.sources[0] for r in rows.values() if template(r.sources[0]) == template(key)]
     return all(evidence.shapes[k][:1] == evidence.shapes[k][1:2] for k in likes if k != key)
+
+
+def _turns(rule: Rule) -> bool:
+    """Whether a rule reverses an axis."""
+    return "-" in rule.pattern.split("->")[1]
 
 
 def _accepted(verdict: LeafVerdict, note: str) -> LeafVerdict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -225,14 +226,19 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
     >>> [c.text for c in proposals(Extent(-1, 2, 9), Extent(0, 3, 9), 1e-6)]
     ['1 was added']
     """
-    for change in (*CASTS, *MISREADS, *FUNCTIONS):
-        ends = change.apply(np.array([source.low, source.high], np.float32)).astype(np.float64)
-        if change.kind in ("magnitude", "square") and source.low * source.high < 0:
-            if _near(ends.max(), leaf.high, unit):
-                yield change
-        elif _near(ends.min(), leaf.low, unit) and _near(ends.max(), leaf.high, unit):
+    for change, low, high in _ends(source):
+        folds = change.kind in ("magnitude", "square") and source.low * source.high < 0
+        if _near(high, leaf.high, unit) and (folds or _near(low, leaf.low, unit)):
             yield change
     yield from _scales(source, leaf, unit)
+
+
+@lru_cache(maxsize=4096)
+def _ends(source: Extent) -> tuple[tuple[Change, float, float], ...]:
+    """What every change makes of the smallest and the largest value, the smaller one first."""
+    both = np.array([source.low, source.high], np.float32)
+    made = [(change, change.apply(both).tolist()) for change in (*CASTS, *MISREADS, *FUNCTIONS)]
+    return tuple((change, min(ends), max(ends)) for change, ends in made)
 
 
 def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:

@@ -32,6 +32,7 @@ class LeafVerdict:
         expected_rule: what should have been done.
         note: one or two sentences.
         fix: a NumPy expression in `source` that gives the right array; tried before it is shown.
+        also: what was done besides `kind`, in the same words.
         holds: the path of the leaf whose part of a packed source it holds, or "".
         alternatives: source keys that explain the values as well.
         row: the row of the mapping that says what is right.
@@ -46,6 +47,7 @@ class LeafVerdict:
     expected_rule: str | None = None
     note: str = ""
     fix: str = ""
+    also: tuple[str, ...] = ()
     holds: str = ""
     alternatives: tuple[str, ...] = ()
     row: Leaf | None = field(default=None, compare=False, repr=False)
@@ -59,4 +61,4 @@ class LeafVerdict:
         """The verdict as plain data."""
         names = ("path", "status", "kind", "source", "expected_source", "rule", "expected_rule")
         plain = {name: getattr(self, name) for name in (*names, "note", "fix", "holds")}
-        return {**plain, "alternatives": list(self.alternatives)}
+        return {**plain, "also": list(self.also), "alternatives": list(self.alternatives)}

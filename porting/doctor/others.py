@@ -1,0 +1,126 @@
+"""What a leaf holds that should hold something else: another tensor, whole or in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from porting.doctor.arrange import find
+from porting.doctor.bits import canonical, equal, fingerprint, probes
+from porting.doctor.holding import Holding, Question
+from porting.doctor.names import template
+from porting.doctor.own import TELLING, change_of, changed_rearranged, ruled, telling
+from porting.doctor.pieces import assemble
+from porting.doctor.values import proposals
+from porting.leaves import ONLY
+
+SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
+
+
+def by_same_rule(q: Question) -> Holding | None:
+    """Another tensor of the same shape, ported by the rule of this leaf."""
+    if q.row is None or q.expected is None or len(q.home) != 1 or q.row.join is not ONLY:
+        return None
+    e, stem = q.evidence, template(q.home[0])
+    keys = [k for k in e.shaped_like(q.home[0]) if k not in q.home]
+    if not q.row.rule.selects:
+        keys = [k for k in keys if e.extent_of(k) == q.extent]
+    keys = e.nearest(keys, q.home)
+    for key in sorted(keys, key=lambda k: template(k) != stem):
+        if equal(ruled(q.row, q.bits_of(e.array(key))), q.bits):
+            others = tuple(k for k in keys if k != key and e.same(k, key))
+            return Holding((key,), None, None, "", others)
+    return None
+
+
+def by_other_leaf(q: Question) -> Holding | None:
+    """What another leaf should hold, bit for bit."""
+    sample = canonical(q.leaf[probes(q.leaf.shape)]).tobytes()
+    for path in _other_leaves(q):
+        if q.table.sample(path) == sample:
+            right = q.table.right(path)
+            if right is not None and equal(q.bits_of(right), q.bits):
+                return Holding(q.table.rows[path].sources, other=path)
+    return None
+
+
+def _other_leaves(q: Question) -> Iterator[str]:
+    """Paths of the other leaves of this shape, those made of the same tensor first."""
+    if q.row is None or q.leaf.size < TELLING:
+        return
+    own = q.row
+    paths = [p for p in q.table.of_shape(q.leaf.shape) if p != own.path]
+
+    def order(path: str) -> tuple[bool, bool]:
+        return q.table.rows[path].sources != own.sources, template(path) != template(own.path)
+
+    yield from sorted(paths, key=order)
+
+
+def by_print(q: Question) -> Holding | None:
+    """Another tensor of as many elements whose fingerprint is the leaf's."""
+    e = q.evidence
+    sized = [k for k in e.of_size(q.leaf.size) if k not in q.home]
+    keys = [k for k in sized if e.extent_of(k) == q.extent]
+    if not keys or q.leaf.size < 2:
+        return None
+    own = fingerprint(q.bits)
+    fits = e.nearest([k for k in keys if _print(q, k) == own], q.home)
+    for key in fits:
+        source = q.bits_of(e.array(key))
+        found = find(source, q.bits) or assemble(source, q.bits)
+        if found:
+            return Holding((key,), found, None, "", tuple(k for k in fits if k != key))
+    return None
+
+
+def _print(q: Question, key: str) -> int:
+    array = q.evidence.array(key)
+    if canonical(array[:0]).dtype == q.bits.dtype or array.dtype.kind != "f":
+        return q.evidence.print_of(key)
+    return fingerprint(q.bits_of(array))
+
+
+def other_leaf_changed(q: Question) -> Holding | None:
+    """What another leaf should hold, with other values."""
+    if q.extent is None or q.leaf.size < 2 * TELLING:
+        return None
+    for path in _other_leaves(q):
+        from_ = q.table.extent(path)
+        if from_ is None or not any(True for _ in proposals(from_, q.extent, q.unit)):
+            continue
+        right = q.table.right(path)
+        change = None if right is None else change_of(q, right, from_)
+        if change:
+            return Holding(q.table.rows[path].sources, None, change, other=path)
+    return None
+
+
+def other_pieces(q: Question) -> Holding | None:
+    """Slices of any other source."""
+    e, spent = q.evidence, 0
+    keys = [k for k in e.shapes if k not in q.home and e.size(k) >= q.leaf.size // 2]
+    partial: Holding | None = None
+    for key in e.nearest(keys, q.home):
+        spent += e.size(key)
+        if spent > SEARCHED or q.leaf.size < 4 * TELLING:
+            break
+        found = assemble(q.bits_of(e.array(key)), q.bits)
+        if found and telling(q, found) and (q.leaf.ndim > 1 or found.rule or found.partial):
+            if not found.partial:
+                return Holding((key,), found)
+            partial = partial or Holding((key,), found)
+    return partial
+
+
+def other_changed(q: Question) -> Holding | None:
+    """Any other tensor of as many elements, with other values."""
+    if q.extent is None or q.leaf.size < TELLING:
+        return None
+    e = q.evidence
+    for key in e.nearest([k for k in e.of_size(q.leaf.size) if k not in q.home], q.home):
+        from_ = e.extent_of(key)
+        if from_ and any(True for _ in proposals(from_, q.extent, q.unit)):
+            found = changed_rearranged(q, (key,), e.array(key), from_)
+            if found:
+                return found
+    return None

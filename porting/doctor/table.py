@@ -1,0 +1,63 @@
+"""What every leaf should be, by shape: to tell that a leaf holds what another should."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from porting.doctor.bits import canonical, probes
+from porting.doctor.evidence import Evidence
+from porting.doctor.values import Extent, extent
+from porting.leaves import Leaf
+
+
+@dataclass
+class Table:
+    """The rows of a mapping and, once asked for, what they make.
+
+    The caches belong to one diagnosis; nothing outlives it.
+
+    Attributes:
+        rows: path -> row.
+        evidence: the source.
+    """
+
+    rows: Mapping[str, Leaf]
+    evidence: Evidence
+    _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
+    _samples: dict[str, bytes] = field(default_factory=dict)
+    _extents: dict[str, Extent | None] = field(default_factory=dict)
+
+    def right(self, path: str) -> np.ndarray | None:
+        """What the leaf at `path` should be, or None if its row does not fit."""
+        return self.evidence.expected(self.rows[path])
+
+    def of_shape(self, shape: tuple[int, ...]) -> list[str]:
+        """Paths of the leaves that should have `shape`."""
+        if not self._shaped:
+            for path in self.rows:
+                made = self.right(path)
+                if made is not None:
+                    self._shaped.setdefault(made.shape, []).append(path)
+        return self._shaped.get(shape, [])
+
+    def reading(self, sources: tuple[str, ...]) -> list[str]:
+        """Paths of the leaves that are made of `sources`."""
+        return [path for path, row in self.rows.items() if row.sources == sources]
+
+    def sample(self, path: str) -> bytes:
+        """The bits of a few elements of what the leaf at `path` should be."""
+        if path not in self._samples:
+            made = self.right(path)
+            assert made is not None
+            self._samples[path] = canonical(made[probes(made.shape)]).tobytes()
+        return self._samples[path]
+
+    def extent(self, path: str) -> Extent | None:
+        """The smallest and largest value of what the leaf at `path` should be."""
+        if path not in self._extents:
+            made = self.right(path)
+            self._extents[path] = None if made is None else extent(made)
+        return self._extents[path]
