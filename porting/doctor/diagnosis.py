@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,12 @@ from porting.doctor.evidence import Evidence
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.judge import judge
-from porting.doctor.names import odd_paths, predicted_path
+from porting.doctor.names import foretold, odd_paths, predicted_path
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
 from porting.doctor.style import renumbered, restyled
+from porting.doctor.table import Table
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, number_of
@@ -136,7 +137,7 @@ def _diagnosed(
         from porting.mapping import infer_mapping
 
         mapping = infer_mapping(source, tree)
-        rows = _expected_rows(mapping.leaves, tree, evidence)
+        rows = _expected_rows(mapping, tree, evidence)
     else:
         rows = dict(mapping.leaves)
     table = Table(rows, evidence)
@@ -156,16 +157,36 @@ def _diagnosed(
     return Diagnosis(verdicts, found, unused)
 
 
-def _expected_rows(
-    rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
-) -> dict[str, Leaf]:
+def _expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> dict[str, Leaf]:
     """The rows of an inferred mapping, those that a fault misled put in line with their likes."""
 
     def holds(row: Leaf) -> bool:
         made = evidence.expected(row)
         return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
 
-    return restyled(renumbered(rows, evidence.shapes), evidence.shapes, holds)
+    rows = restyled(renumbered(mapping.leaves, evidence.shapes), evidence.shapes, holds)
+    claimed, excused = {key for row in rows.values() for key in row.sources}, _excused(mapping)
+
+    def wanted(row: Leaf) -> bool:
+        """Whether a leaf that is not there should be: its tensor has no excuse and no twin."""
+        new = [k for k in row.sources if k not in excused and not _has_twin(k, claimed, evidence)]
+        return row.path not in tree and bool(new)
+
+    rows |= {p: row for p, row in foretold(rows, evidence.shapes).items() if wanted(row)}
+    return rows | _resized(rows, tree, evidence)
+
+
+def _resized(
+    rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
+) -> dict[str, Leaf]:
+    """Rows for leaves that no tensor fits, and whose name tells which tensor they are."""
+    claimed = {key for row in rows.values() for key in row.sources}
+    found = {}
+    for key in evidence.shapes:
+        guess = predicted_path(key, rows, evidence.shapes) if key not in claimed else None
+        if guess and guess[0] in tree and guess[0] not in rows:
+            found[guess[0]] = Leaf(guess[0], (key,), guess[1].rule)
+    return found
 
 
 def _oddly_named(
@@ -178,6 +199,19 @@ def _oddly_named(
             note = f"It holds {out[path].source}; its likes in other layers are named {better}."
             out[path] = replace(out[path], kind="renamed", note=note)
     return out
+
+
+def _excused(mapping: Any) -> set[str]:
+    """Source keys that a mapping leaves out for a reason."""
+    reasons = getattr(mapping, "unused", {}).items()
+    return {key for key, why in reasons if why and "no place" not in why}
+
+
+def _has_twin(key: str, keys: Iterable[str], evidence: Evidence) -> bool:
+    """Whether another of `keys` holds the same tensor, and not just one number."""
+    return any(key != k and evidence.same(key, k) for k in keys) and not constant(
+        canonical(evidence.array(key))
+    )
 
 
 def _held(verdicts: Mapping[str, LeafVerdict]) -> set[str]:
@@ -194,20 +228,17 @@ def _missing(
     """Leaves that the mapping names, or that their siblings foretell, and that are not there."""
     absent = {path: row for path, row in rows.items() if path not in tree}
     held = _held(verdicts)
-    excused = {
-        k for k, why in getattr(mapping, "unused", {}).items() if why and "no place" not in why
-    }
+    excused = _excused(mapping)
     claimed = {key for row in rows.values() for key in row.sources}
-    foretold: list[str] = []
+    guessed: list[str] = []
     for key in evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
-        twins = [k for k in (*held, *foretold) if evidence.same(key, k)]
-        if twins and not constant(canonical(evidence.array(key))):
+        if _has_twin(key, (*held, *guessed), evidence):
             continue
         guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:
-            foretold.append(key)
+            guessed.append(key)
             rule = guess[1].rule
             row = conventional(guess[0], key, rows, evidence)
             alone = evidence.expected(Leaf(guess[0], (key,), rule)) is None

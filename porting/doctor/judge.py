@@ -173,9 +173,7 @@ def _bits(q: Question, found: Holding, array: np.ndarray) -> np.ndarray:
     return canonical(through(q.narrow)(made) if q.narrow is not None else made)
 
 
-def _other_part_verdict(
-    q: Question, base: LeafVerdict, found: Holding, meant: str
-) -> LeafVerdict:
+def _other_part_verdict(q: Question, base: LeafVerdict, found: Holding, meant: str) -> LeafVerdict:
     """A wrong piece of a packed source that is right for another leaf is named so."""
     named = _layout_name(q, found, q.table.rows[meant])
     note = f"Another part of the packed tensor: what {meant} should hold. {_besides(found, named)}"

@@ -99,18 +99,68 @@ def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
     >>> odd_paths({p: Leaf(p, (k,), Rule("a -> a")) for p, k in pairs.items()})
     {'p/h/2/qq/w': 'p/h/2/q/w'}
     """
-    groups: dict[str, list[Leaf]] = {}
-    for row in rows.values():
-        if len(row.sources) == 1 and numbers(row.sources[0]):
-            groups.setdefault(template(row.sources[0]), []).append(row)
     odd = {}
-    for group in groups.values():
-        spelled = [r for r in group if _spells(r.path, r.sources[0])]
-        for row in group if spelled else []:
-            if template(row.path) != template(spelled[0].path) and row not in spelled:
-                old, new = numbers(spelled[0].sources[0]), numbers(row.sources[0])
-                odd[row.path] = _renumbered(spelled[0].path, old, new) or ""
+    for group in _alike(rows).values():
+        usual = _usual(group)
+        for row in group if usual else []:
+            if template(row.path) == template(usual.path) or _spells(row.path, row.sources[0]):
+                continue
+            old, new = numbers(usual.sources[0]), numbers(row.sources[0])
+            better = _renumbered(usual.path, old, new) or ""
+            if _spells(usual.path, usual.sources[0]) or _same_layer(row.path, better):
+                odd[row.path] = better
     return {path: better for path, better in odd.items() if better}
+
+
+def _alike(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
+    """The rows of numbered tensors, those that differ in their numbers together."""
+    groups: dict[tuple[str, ...], list[Leaf]] = {}
+    for row in rows.values():
+        if numbers(row.sources[0]):
+            form = (*map(template, row.sources), str(row.rule), row.join.name)
+            groups.setdefault(form, []).append(row)
+    return groups
+
+
+def _usual(group: Sequence[Leaf]) -> Leaf | None:
+    """A row whose path is written as the key is, or as most of the group are."""
+    spelled = [r for r in group if len(r.sources) == 1 and _spells(r.path, r.sources[0])]
+    counts = Counter(template(r.path) for r in group)
+    (most, count), *rest = counts.most_common(2)
+    if spelled or not rest or count < 2 * rest[0][1]:
+        return spelled[0] if spelled else None
+    return next(r for r in group if template(r.path) == most)
+
+
+def _same_layer(path: str, better: str) -> bool:
+    """Whether two paths begin alike, up to the last number of the second."""
+    begin = re.match(r".*\d(?=\D*$)", better)
+    return begin is not None and path.startswith(f"{begin.group()}/")
+
+
+def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> dict[str, Leaf]:
+    """The leaves that a layer must have because its likes have them, and that no row fills.
+
+    >>> from porting.layouts import Rule
+    >>> row = Leaf("h_0/q/bias", ("h.0.qkv.bias",), Rule("(p=0 a) -> a", {"p": 3}))
+    >>> shapes = {f"h.{n}.qkv.bias": (6,) for n in range(3)}
+    >>> list(foretold({row.path: row}, shapes))
+    ['h_1/q/bias', 'h_2/q/bias']
+    """
+    found: dict[str, Leaf] = {}
+    kinds: dict[str, list[str]] = {}
+    for key in shapes:
+        kinds.setdefault(template(key), []).append(key)
+    for group in _alike(rows).values():
+        filled, like = {row.sources for row in group}, group[0]
+        old = numbers(like.sources[0])
+        for key in kinds.get(template(like.sources[0]), ()):
+            sources = tuple(_renumbered(s, old, numbers(key)) or "" for s in like.sources)
+            path = _renumbered(like.path, old, numbers(key))
+            known = all(s in shapes and tuple(shapes[s]) == tuple(shapes[t]) for s, t in zip(sources, like.sources, strict=True))  # fmt: skip
+            if path and path not in rows and sources not in filled and known:
+                found[path] = Leaf(path, sources, like.rule, like.join)
+    return found
 
 
 def _spells(path: str, key: str) -> bool:

@@ -104,7 +104,10 @@ def _name_factors(held: Arrangement, source: np.ndarray, leaf: np.ndarray, rule:
     assert held.rule is not None
     split = "flatten" if leaf.ndim == 2 else "heads"
     if _homes(held.rule) == _homes(rule):
-        return Named(split, f"Given {held}, expected {rule}." * (leaf.ndim == 2))
+        text = f"Given {held}, expected {rule}." * (leaf.ndim == 2)
+        found = assemble(canonical(source), canonical(leaf))
+        named = _name_pieces(found, source, rule.apply(source), leaf) if found else None
+        return Named(named.kind if named and named.kind == "rotary" else split, text)
     try:
         turned = rule.apply(source.T)
     except RuleError:
@@ -230,7 +233,9 @@ def _along(
         place[want] = np.arange(len(want))
         named = name_order(place[have])
         flat = axis == source.ndim - 1 > 0 and leaf.ndim == source.ndim
-        return replace(named, kind="flatten") if flat and named.kind == "heads" else named
+        due = not np.array_equal(want, np.arange(len(want)))  # the right rule reorders this axis
+        other = named.kind == "heads" or (named.kind == "rotary" and due)
+        return replace(named, kind="flatten") if flat and other else named
     if len(have) < len(want):
         return Named("cut", f"Only {short_index(have)} of axis {axis} is there.")
     if len(have) > len(want):

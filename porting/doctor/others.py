@@ -8,9 +8,8 @@ from porting.doctor.arrange import find
 from porting.doctor.bits import canonical, equal, fingerprint, probes
 from porting.doctor.holding import Holding, Question
 from porting.doctor.names import template
-from porting.doctor.own import TELLING, change_of, changed_rearranged, ruled, telling
+from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
 from porting.doctor.pieces import assemble
-from porting.doctor.values import proposals
 from porting.leaves import ONLY
 
 SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
@@ -80,15 +79,28 @@ def _print(q: Question, key: str) -> int:
     return fingerprint(q.bits_of(array))
 
 
+def by_other_print(q: Question) -> Holding | None:
+    """What another leaf should hold, joined from several tensors, in another order."""
+    for path in q.table.joined(q.leaf.size):
+        row = q.table.rows[path]
+        if row.sources == q.home or q.table.extent(path) != q.extent:
+            continue
+        source = q.bits_of(q.evidence.joined(row))
+        if fingerprint(source) == fingerprint(q.bits):
+            found = find(source, q.bits) or assemble(source, q.bits)
+            if found:
+                return Holding(row.sources, found, other=path)
+    return None
+
+
 def other_leaf_changed(q: Question) -> Holding | None:
     """What another leaf should hold, with other values."""
-    if q.extent is None or q.leaf.size < 2 * TELLING:
+    if q.leaf.size < 2 * TELLING:
         return None
     for path in _other_leaves(q):
         from_ = q.table.extent(path)
-        if from_ is None or not any(True for _ in proposals(from_, q.extent, q.unit)):
-            continue
-        right = q.table.right(path)
+        likely = any(True for _ in proposals_for(from_, q))
+        right = q.table.right(path) if likely else None
         change = None if right is None else change_of(q, right, from_)
         if change:
             return Holding(q.table.rows[path].sources, None, change, other=path)
@@ -114,12 +126,12 @@ def other_pieces(q: Question) -> Holding | None:
 
 def other_changed(q: Question) -> Holding | None:
     """Any other tensor of as many elements, with other values."""
-    if q.extent is None or q.leaf.size < TELLING:
+    if q.leaf.size < TELLING:
         return None
     e = q.evidence
     for key in e.nearest([k for k in e.of_size(q.leaf.size) if k not in q.home], q.home):
         from_ = e.extent_of(key)
-        if from_ and any(True for _ in proposals(from_, q.extent, q.unit)):
+        if any(True for _ in proposals_for(from_, q)):
             found = changed_rearranged(q, (key,), e.array(key), from_)
             if found:
                 return found

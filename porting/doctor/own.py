@@ -138,9 +138,9 @@ def _parts(q: Question) -> Iterator[tuple[np.ndarray, str]]:
 
 def change_of(q: Question, base: np.ndarray, from_: Extent | None) -> Change | None:
     """The change that turns `base` into the leaf, element by element."""
-    if from_ is None or q.extent is None or base.shape != q.leaf.shape:
+    if base.shape != q.leaf.shape:
         return None
-    for change in proposals(from_, q.extent, q.unit):
+    for change in proposals_for(from_, q):
         if agrees(change, base, q.leaf, q.unit):
             return change
     return None
@@ -184,7 +184,9 @@ def own_partly(q: Question) -> Holding | None:
         known = same.all(axis=tuple(a for a in range(same.ndim) if a != axis))
         if ENOUGH <= known.mean() < 1:
             index = np.where(known, np.arange(len(known)), -1)
-            found = Arrangement((), q.row.rule if q.row else None, "pieces", "", True, ((axis, index),))
+            found = Arrangement(
+                (), q.row.rule if q.row else None, "pieces", "", True, ((axis, index),)
+            )
             return Holding(q.home, found)
     return None
 
@@ -234,22 +236,31 @@ def _overlaps(right: np.ndarray, leaf: np.ndarray) -> Iterator[tuple[np.ndarray,
 def own_changed_rearranged(q: Question) -> Holding | None:
     """The right array with other values and in another order."""
     assert q.expected is not None
-    if q.expected.size != q.leaf.size or q.extent is None:
+    if q.expected.size != q.leaf.size:
         return None
     joined = _joined(q)
-    found = changed_rearranged(q, q.home, joined, _joined_extent(q, joined))
-    if found or joined.size == q.expected.size:
-        return found
-    return changed_rearranged(q, q.home, q.expected, _expected_extent(q))
+    if joined.size == q.expected.size:
+        return changed_rearranged(q, q.home, joined, _joined_extent(q, joined))
+    for change in proposals_for(_expected_extent(q), q):
+        found = assemble(_changed_bits(q, change, joined), q.bits)
+        if found and telling(q, found):
+            return Holding(q.home, found, change)
+    return None
+
+
+def proposals_for(from_: Extent | None, q: Question) -> Iterator[Change]:
+    """Changes that take an extent to that of the leaf."""
+    if from_ is not None and q.extent is not None:
+        yield from proposals(from_, q.extent, q.unit)
 
 
 def changed_rearranged(
     q: Question, keys: tuple[str, ...], array: np.ndarray, from_: Extent | None
 ) -> Holding | None:
     """`array` with other values and in another order."""
-    if from_ is None or q.extent is None or array.size != q.leaf.size:
+    if array.size != q.leaf.size:
         return None
-    for change in proposals(from_, q.extent, q.unit):
+    for change in proposals_for(from_, q):
         bits = _changed_bits(q, change, array)
         if equal(ruled(q.row, bits), q.bits):
             return Holding(keys, None, change)

@@ -20,6 +20,7 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (others.by_same_rule, False),
     (others.by_other_leaf, False),
     (others.by_print, False),
+    (others.by_other_print, False),
     (own.own_part, True),
     (own.own_changed, True),
     (own.own_summed, True),

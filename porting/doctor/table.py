@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,12 +37,20 @@ class Table:
 
     def of_shape(self, shape: tuple[int, ...]) -> list[str]:
         """Paths of the leaves that should have `shape`."""
+        return self._by_shape().get(shape, [])
+
+    def joined(self, size: int) -> list[str]:
+        """Paths of the leaves of `size` elements that are made of several tensors."""
+        shapes = [shape for shape in self._by_shape() if math.prod(shape) == size]
+        return [p for s in shapes for p in self.of_shape(s) if len(self.rows[p].sources) > 1]
+
+    def _by_shape(self) -> dict[tuple[int, ...], list[str]]:
         if not self._shaped:
             for path in self.rows:
                 made = self.right(path)
                 if made is not None:
                     self._shaped.setdefault(made.shape, []).append(path)
-        return self._shaped.get(shape, [])
+        return self._shaped
 
     def reading(self, sources: tuple[str, ...]) -> list[str]:
         """Paths of the leaves that are made of `sources`."""
