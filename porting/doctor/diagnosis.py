@@ -133,6 +133,7 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
 def _diagnosed(
     source: Mapping[str, Any], tree: Mapping[str, Any], evidence: Evidence, mapping: Any
 ) -> Diagnosis:
+    given = mapping is not None
     if mapping is None:
         from porting.mapping import infer_mapping
 
@@ -147,6 +148,7 @@ def _diagnosed(
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence)
+    verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
     verdicts = relate(verdicts, list(evidence.shapes))
@@ -164,7 +166,7 @@ def _expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) ->
         made = evidence.expected(row)
         return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
 
-    rows = restyled(renumbered(mapping.leaves, evidence.shapes), evidence.shapes, holds)
+    rows = restyled(renumbered(mapping.leaves, evidence.shapes, holds), evidence.shapes, holds)
     claimed, excused = {key for row in rows.values() for key in row.sources}, _excused(mapping)
 
     def wanted(row: Leaf) -> bool:

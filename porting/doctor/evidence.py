@@ -16,6 +16,8 @@ from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
 from porting.tree import flatten
 
+KNOWN = 2**21  #: elements up to which all values of a source are remembered
+
 
 @dataclass
 class Evidence:
@@ -33,6 +35,7 @@ class Evidence:
     _samples: dict[str, bytes] = field(default_factory=dict)
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _prints: dict[str, int] = field(default_factory=dict)
+    _known: np.ndarray | None = None
     _extents: dict[str, Extent | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,6 +87,16 @@ class Evidence:
         if key not in self._extents:
             self._extents[key] = extent(self.array(key))
         return self._extents[key]
+
+    def share_known(self, bits: np.ndarray) -> float:
+        """The share of `bits` that are anywhere in a small source; 1 for a large one."""
+        if self._known is None and sum(map(self.size, self.shapes)) <= KNOWN:
+            parts = [canonical(self.array(key)).reshape(-1) for key in self.shapes]
+            same = [part for part in parts if part.dtype == np.uint32]
+            self._known = np.unique(np.concatenate([np.empty(0, np.uint32), *same]))
+        if self._known is None or bits.dtype != self._known.dtype:
+            return 1.0
+        return float(np.isin(bits, self._known).mean())
 
     def of_size(self, size: int) -> list[str]:
         """Keys of tensors with `size` elements."""

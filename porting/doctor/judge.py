@@ -187,7 +187,7 @@ def _other_verdict(q: Question, base: LeafVerdict, found: Holding) -> LeafVerdic
     """Another tensor, and what was done to it besides."""
     meant = found.other or _meant(q, found)
     row = q.table.rows[meant] if meant else replace(q.row, sources=found.keys) if q.row else None
-    named = _layout_name(q, found, row) if row and row.join is ONLY else None
+    named = _layout_name(q, found, row) if row and (meant or row.join is ONLY) else None
     parts = [f"Holds {base.source} instead of {base.expected_source}.", _besides(found, named)]
     if found.others:
         parts.append(f"{', '.join(found.others)} would explain it as well.")

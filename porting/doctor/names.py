@@ -99,11 +99,12 @@ def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
     >>> odd_paths({p: Leaf(p, (k,), Rule("a -> a")) for p, k in pairs.items()})
     {'p/h/2/qq/w': 'p/h/2/q/w'}
     """
-    odd = {}
+    odd, names = {}, Counter(last(path) for path in rows)
     for group in _alike(rows).values():
-        usual = _usual(group)
+        usual = _usual(group, names)
         for row in group if usual else []:
-            if template(row.path) == template(usual.path) or _spells(row.path, row.sources[0]):
+            spelled = _spells(row.path, row.sources[0]) and last(row.path) == last(usual.path)
+            if spelled or template(row.path) == template(usual.path):
                 continue
             old, new = numbers(usual.sources[0]), numbers(row.sources[0])
             better = _renumbered(usual.path, old, new) or ""
@@ -122,14 +123,20 @@ def _alike(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
     return groups
 
 
-def _usual(group: Sequence[Leaf]) -> Leaf | None:
-    """A row whose path is written as the key is, or as most of the group are."""
+def _usual(group: Sequence[Leaf], names: Mapping[str, int]) -> Leaf | None:
+    """A row whose path is written as the key is, or as most of the group are.
+
+    Among several that spell the key, the leaf's own name is the one that most leaves have.
+    """
     spelled = [r for r in group if len(r.sources) == 1 and _spells(r.path, r.sources[0])]
-    counts = Counter(template(r.path) for r in group)
-    (most, count), *rest = counts.most_common(2)
-    if spelled or not rest or count < 2 * rest[0][1]:
-        return spelled[0] if spelled else None
-    return next(r for r in group if template(r.path) == most)
+    if spelled:
+        return max(spelled, key=lambda row: names[last(row.path)])
+    (most, count), *rest = Counter(template(r.path) for r in group).most_common(2)
+    return (
+        next(r for r in group if template(r.path) == most)
+        if rest and count >= 2 * rest[0][1]
+        else None
+    )
 
 
 def _same_layer(path: str, better: str) -> bool:

@@ -68,7 +68,7 @@ def name_layout(
         rule: the right rule.
     """
     if held.partial:
-        return _name_partial(held, expected, leaf)
+        return _name_partial(held, source, expected, leaf)
     if held.kind == "pieces":
         return _name_pieces(held, source, expected, leaf)
     if held.kind == "identity":
@@ -198,11 +198,16 @@ def _axes(side: str) -> list[list[str]]:
     return axes
 
 
-def _name_partial(held: Arrangement, expected: np.ndarray, leaf: np.ndarray) -> Named:
+def _name_partial(
+    held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
+) -> Named:
     axis, index = next((a, i) for a, i in held.indices if (i < 0).any())
     foreign = int((index < 0).sum())
     kind = "padded" if leaf.size > expected.size else "partly"
-    return Named(kind, f"{foreign} of {len(index)} slices along axis {axis} are not the source's.")
+    right = assemble(canonical(source), canonical(expected)) if held.places else None
+    turned = _turned(held, right, source) if right else []
+    text = f"{foreign} of {len(index)} slices along axis {axis} are not the source's."
+    return Named(kind, text, tuple(named.kind for named in turned))
 
 
 def _name_pieces(
@@ -217,9 +222,17 @@ def _name_pieces(
         whole = np.arange(length)
         named = _along(axis, wanted.get(axis, whole), given.get(axis, whole), source, leaf)
         found += [named] if named else []
-    if held.places != right.places:
-        found.append(Named("untransposed" if source.ndim == 2 else "axes"))
+    found += _turned(held, right, source)
     return _together(found) or Named("rearranged")
+
+
+def _turned(held: Arrangement, right: Arrangement, source: np.ndarray) -> list[Named]:
+    """The name of source axes that became other axes of the leaf than they should."""
+    if held.places == right.places:
+        return []
+    if source.ndim != 2:
+        return [Named("axes")]
+    return [Named("transposed" if right.places == ((0, (0,)), (1, (1,))) else "untransposed")]
 
 
 def _along(

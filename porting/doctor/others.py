@@ -9,7 +9,7 @@ from porting.doctor.bits import canonical, equal, fingerprint, probes
 from porting.doctor.holding import Holding, Question
 from porting.doctor.names import template
 from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
-from porting.doctor.pieces import assemble
+from porting.doctor.pieces import ENOUGH, assemble
 from porting.leaves import ONLY
 
 SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
@@ -95,7 +95,7 @@ def by_other_print(q: Question) -> Holding | None:
 
 def other_leaf_changed(q: Question) -> Holding | None:
     """What another leaf should hold, with other values."""
-    if q.leaf.size < 2 * TELLING:
+    if q.leaf.size < (TELLING if q.narrow is None else 2 * TELLING):
         return None
     for path in _other_leaves(q):
         from_ = q.table.extent(path)
@@ -110,11 +110,14 @@ def other_leaf_changed(q: Question) -> Holding | None:
 def other_pieces(q: Question) -> Holding | None:
     """Slices of any other source."""
     e, spent = q.evidence, 0
+    few = q.leaf.size < 4 * TELLING
+    if few or e.share_known(q.bits[probes(q.leaf.shape)]) < ENOUGH / 2:
+        return None
     keys = [k for k in e.shapes if k not in q.home and e.size(k) >= q.leaf.size // 2]
     partial: Holding | None = None
     for key in e.nearest(keys, q.home):
         spent += e.size(key)
-        if spent > SEARCHED or q.leaf.size < 4 * TELLING:
+        if spent > SEARCHED:
             break
         found = assemble(q.bits_of(e.array(key)), q.bits)
         if found and telling(q, found) and (q.leaf.ndim > 1 or found.rule or found.partial):

@@ -25,6 +25,7 @@ from porting.errors import PortingError
 from porting.leaves import ONLY, Leaf
 
 SMALL = 2**16  #: sums of two tensors are tried up to this size
+NEAREST = 16  #: tensors that may have been added to a leaf, those named most like it
 TELLING = 4  #: values that a leaf needs to be told from another by its slices
 
 
@@ -155,7 +156,7 @@ def own_summed(q: Question) -> Holding | None:
     for base in (q.expected, *(part for part, _ in _parts(q))):
         if base.shape != q.leaf.shape:
             continue
-        for key in e.nearest(alike, home):
+        for key in e.nearest(alike, home)[:NEAREST]:
             other = ruled(q.row, e.array(key))
             if other.shape == q.leaf.shape and _is_sum(q, base, other):
                 change = Change("summed", f"{key} was added to it", np.asarray)

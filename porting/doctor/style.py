@@ -33,8 +33,18 @@ def order_of(rule: Rule) -> tuple[int, ...] | None:
     return tuple(left.index(name) for name in right) if plain else None
 
 
-def renumbered(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
+def renumbered(
+    rows: Mapping[str, Leaf], shapes: Shapes, holds: Holds | None = None
+) -> dict[str, Leaf]:
     """The rows, each that leaves its layer brought back, if layers keep their number here.
+
+    That most do tells it, or else the values of those that do not: where a layer is missing,
+    all others may have been taken for the one before.
+
+    Args:
+        rows: path -> row.
+        shapes: of the source.
+        holds: whether the leaf of a row has the values that the row makes.
 
     >>> names = [("h/0/w", "h.1.w"), *((f"h/{n}/w", f"h.{n}.w") for n in (2, 3, 4, 5))]
     >>> rows = {path: Leaf(path, (key,), Rule("a -> a")) for path, key in names}
@@ -42,19 +52,28 @@ def renumbered(rows: Mapping[str, Leaf], shapes: Shapes) -> dict[str, Leaf]:
     >>> renumbered(rows, shapes)["h/0/w"].sources
     ('h.0.w',)
     """
-    told = {p: r for p, r in rows.items() if len(r.sources) == 1 and numbers(r.sources[0])}
+    told = {p: r for p, r in rows.items() if numbers(r.sources[0])}
     odd = [p for p, r in told.items() if numbers(p) != numbers(r.sources[0])]
-    out = dict(rows)
+    better = {path: row for path in odd if (row := _in_layer(rows[path], shapes))}
     if 5 * len(odd) > len(told):
-        return out
-    for path in odd:
-        row = rows[path]
-        for key, shape in shapes.items():
-            same = template(key) == template(row.sources[0]) and numbers(key) == numbers(path)
-            if same and shape == shapes[row.sources[0]]:
-                sure = {"confident": True, "alternatives": ()} if hasattr(row, "confident") else {}
-                out[path] = replace(row, sources=(key,), **sure)  # type: ignore[arg-type]
-    return out
+        apart = [holds(row) - holds(rows[path]) for path, row in better.items()] if holds else []
+        better = better if sum(apart) > 0 else {}
+    return {**rows, **better}
+
+
+def _in_layer(row: Leaf, shapes: Shapes) -> Leaf | None:
+    """The row with the source that has the numbers of its path, or None if there is none."""
+    keys = tuple(key for source in row.sources if (key := _numbered(source, row.path, shapes)))
+    if len(keys) < len(row.sources):
+        return None
+    sure = {"confident": True, "alternatives": ()} if hasattr(row, "confident") else {}
+    return replace(row, sources=keys, **sure)  # type: ignore[arg-type]
+
+
+def _numbered(source: str, path: str, shapes: Shapes) -> str | None:
+    """The key like `source` that has the numbers of `path`, if there is one of its shape."""
+    alike = (k for k in shapes if template(k) == template(source) and numbers(k) == numbers(path))
+    return next((k for k in alike if tuple(shapes[k]) == tuple(shapes[source])), None)
 
 
 def restyled(
@@ -86,6 +105,10 @@ def restyled(
         order, touched = _usual_of(telling or likes, family), telling or likes
         if order is None and telling and holds is not None:
             order, touched = _held_by_most(likes, telling, holds), likes
+        elif order is not None and telling and holds is not None:
+            square, usual = [r for r in likes if r not in telling], _flax_order(family)
+            if usual not in (None, order) and _all_hold(usual, order, square, holds):
+                order, touched = usual, likes
         for row in touched:
             if order is not None and order_of(row.rule) != order:
                 out[row.path] = replace(row, rule=_rule(order))
@@ -99,11 +122,30 @@ def _oblong(row: Leaf, shapes: Shapes) -> bool:
 
 def _usual_of(rows: Sequence[Leaf], family: tuple[object, ...]) -> tuple[int, ...] | None:
     """The order of most rows; that of Flax for a single kernel; None where they are at odds."""
-    name, rank, front = family
     (first, most), *rest = Counter(order_of(row.rule) for row in rows).most_common(2)
-    if len(rows) == 1 and name == "kernel":
-        return (0, 1) if front is False else USUAL.get(int(str(rank)))
+    if len(rows) == 1 and (flax := _flax_order(family)):
+        return flax
     return first if not rest or most >= 2 * rest[0][1] else None
+
+
+def _flax_order(family: tuple[object, ...]) -> tuple[int, ...] | None:
+    """The order of the axes of a Flax kernel, or None for another leaf."""
+    name, rank, front = family
+    if name != "kernel":
+        return None
+    return (0, 1) if front is False else USUAL.get(int(str(rank)))
+
+
+def _all_hold(
+    usual: tuple[int, ...], order: tuple[int, ...], square: Sequence[Leaf], holds: Holds
+) -> bool:
+    """Whether every square leaf lies as is usual, whatever the shapes of the others speak for.
+
+    Their shapes are then the fault itself: kernels left as they were.
+    """
+    votes = [tuple(holds(replace(r, rule=_rule(o))) for o in (usual, order)) for r in square]
+    told = [vote for vote in votes if vote[0] != vote[1]]
+    return len(told) > 1 and all(lies for lies, _ in told)
 
 
 def _held_by_most(

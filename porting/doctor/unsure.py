@@ -37,7 +37,11 @@ DECONVOLUTION = (
 
 
 def settle(
-    verdicts: Verdicts, tree: Mapping[str, Any], rows: Mapping[str, Leaf], evidence: Evidence
+    verdicts: Verdicts,
+    tree: Mapping[str, Any],
+    rows: Mapping[str, Leaf],
+    evidence: Evidence,
+    given: bool = False,
 ) -> Verdicts:
     """The verdicts, with those that rest on an unsure name judged by the values alone.
 
@@ -46,6 +50,7 @@ def settle(
         tree: the given leaves.
         rows: of the mapping; a row with `confident=False` is unsure.
         evidence: the source.
+        given: whether a person gave the rows; else names alone tell what a kernel is.
     """
     out = dict(verdicts)
     for path, verdict in verdicts.items():
@@ -54,7 +59,9 @@ def settle(
             out[path] = _unmapped(verdict, tree, rows, evidence, out)
         elif verdict.status == "wrong_source" and _better_named(verdict, rows):
             out[path] = _by_name(verdict, np.asarray(tree[path]), rows, evidence)
-        elif verdict.kind in TURNS and _is_deconvolution(verdict, row, rows, evidence):
+        elif (
+            not given and verdict.kind in TURNS and _is_deconvolution(verdict, row, rows, evidence)
+        ):
             out[path] = replace(verdict, status="ambiguous", note=DECONVOLUTION, fix="")
         elif verdict.wrong and not getattr(row, "confident", True):
             out[path] = _doubted(verdict, np.asarray(tree[path]), row, evidence, out)

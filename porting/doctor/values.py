@@ -226,19 +226,21 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
     >>> [c.text for c in proposals(Extent(-1, 2, 9), Extent(0, 3, 9), 1e-6)]
     ['1 was added']
     """
-    for change, low, high in _ends(source):
-        folds = change.kind in ("magnitude", "square") and source.low * source.high < 0
-        if _near(high, leaf.high, unit) and (folds or _near(low, leaf.low, unit)):
-            yield change
+    changes, lows, highs = _ends(source)
+    folds = source.low * source.high < 0
+    for n in np.flatnonzero(_near(highs, leaf.high, unit)):
+        folded = folds and changes[n].kind in ("magnitude", "square")
+        if folded or _near(lows[n], leaf.low, unit):
+            yield changes[n]
     yield from _scales(source, leaf, unit)
 
 
 @lru_cache(maxsize=4096)
-def _ends(source: Extent) -> tuple[tuple[Change, float, float], ...]:
-    """What every change makes of the smallest and the largest value, the smaller one first."""
-    both = np.array([source.low, source.high], np.float32)
-    made = [(change, change.apply(both).tolist()) for change in (*CASTS, *MISREADS, *FUNCTIONS)]
-    return tuple((change, min(ends), max(ends)) for change, ends in made)
+def _ends(source: Extent) -> tuple[tuple[Change, ...], np.ndarray, np.ndarray]:
+    """What every change makes of the smallest and the largest value: lows and highs."""
+    changes, both = (*CASTS, *MISREADS, *FUNCTIONS), np.array([source.low, source.high], np.float32)
+    made = np.array([change.apply(both) for change in changes], np.float64)
+    return changes, made.min(axis=1), made.max(axis=1)
 
 
 def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
@@ -263,13 +265,14 @@ def _tidy(factor: float, unit: float) -> float:
     return factor
 
 
-def _near(a: float, b: float, unit: float) -> bool:
-    return a == b or abs(a - b) <= unit * max(abs(a), abs(b), 2.0**-100) + _shift(a, b, unit)
+def _near(a: np.ndarray, b: float, unit: float) -> np.ndarray:
+    """Where `a` is `b` within `unit`.
 
-
-def _shift(a: float, b: float, unit: float) -> float:
-    """Room for a value that came from 1 + w or w - 1, whose rounding is that of 1."""
-    return unit if max(abs(a), abs(b)) < 1 else 0.0
+    A value below 1 may have come from 1 + w or w - 1, whose rounding is that of 1.
+    """
+    size = np.maximum(np.abs(a), abs(b))
+    room = unit * (np.maximum(size, 2.0**-100) + (size < 1))
+    return (a == b) | (np.abs(a - b) <= room)
 
 
 def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:
