@@ -16,6 +16,7 @@ from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.judge import judge
 from porting.doctor.names import foretold, odd_paths, predicted_path
+from porting.doctor.parts import missing_parts
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
@@ -174,7 +175,8 @@ def _expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) ->
         new = [k for k in row.sources if k not in excused and not _has_twin(k, claimed, evidence)]
         return row.path not in tree and bool(new)
 
-    rows |= {p: row for p, row in foretold(rows, evidence.shapes).items() if wanted(row)}
+    absent = foretold(rows, evidence.shapes) | missing_parts(rows)
+    rows |= {path: row for path, row in absent.items() if wanted(row)}
     return rows | _resized(rows, tree, evidence)
 
 
@@ -236,7 +238,7 @@ def _missing(
     for key in evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
-        if _has_twin(key, (*held, *guessed), evidence):
+        if _has_twin(key, (*held, *claimed, *guessed), evidence):
             continue
         guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:
@@ -253,7 +255,8 @@ def _missing_verdict(
 ) -> LeafVerdict:
     key = ", ".join(row.sources)
     found = [v.path for v in verdicts.values() if v.holds == path and v.kind == "renamed"]
-    note = f"{key} is under {found[0]}." if found else f"{key} is in no leaf."
+    what = f"This part of {key}" if row.rule.selects else key
+    note = f"{what} is under {found[0]}." if found else f"{what} is in no leaf."
     known = all(k in evidence.shapes for k in row.sources)
     dtype = evidence.array(row.sources[0]).dtype if known else np.dtype("float32")
     fix = fix_line(row, evidence, dtype) if known else ""

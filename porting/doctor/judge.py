@@ -251,4 +251,4 @@ def _by_values(q: Question, base: LeafVerdict, found: Holding) -> LeafVerdict:
         return replace(changed, note=f"{note}, but {found.change.text}.")
     partial = found.arrangement is not None and found.arrangement.partial
     status = "ambiguous" if partial else "ok"
-    return replace(base, status=status, note=f"{note} by {base.rule}.")
+    return replace(base, status=status, note=f"{note} by {base.rule}. {found.note}".strip())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from porting.doctor.arrange import find
-from porting.doctor.bits import canonical, equal, fingerprint, probes
+from porting.doctor.bits import canonical, equal, fingerprint, is_float, probes
 from porting.doctor.holding import Holding, Question
-from porting.doctor.names import template
+from porting.doctor.names import parent, template
 from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
 from porting.doctor.pieces import ENOUGH, assemble
+from porting.doctor.values import single
 from porting.leaves import ONLY
 
 SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
@@ -125,6 +127,22 @@ def other_pieces(q: Question) -> Holding | None:
                 return Holding((key,), found)
             partial = partial or Holding((key,), found)
     return partial
+
+
+def sum_of_two(q: Question) -> Holding | None:
+    """A part of the sum of two vectors of one module, where no name tells that they are summed."""
+    if q.home or q.leaf.ndim != 1 or q.leaf.size < TELLING:
+        return None
+    vectors = [k for k, shape in q.evidence.shapes.items() if len(shape) == 1]
+    for a, b in combinations(vectors, 2):
+        if parent(a) != parent(b) or q.evidence.shapes[a] != q.evidence.shapes[b]:
+            continue
+        parts = [q.evidence.array(key) for key in (a, b)]
+        if all(is_float(part.dtype) for part in parts):
+            found = assemble(canonical(single(parts[0]) + single(parts[1])), q.bits)
+            if found and found.rule and not found.partial:
+                return Holding((a, b), found, note="Their sum.")
+    return None
 
 
 def other_changed(q: Question) -> Holding | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -211,7 +210,7 @@ def own_resized_changed(q: Question) -> Holding | None:
     """The right array, cut or padded along one axis, with other values."""
     assert q.expected is not None
     for base, kept in _overlaps(q.expected, q.leaf):
-        part = replace(q, leaf=kept, expected=base)
+        part = Question(kept, q.row, base, q.evidence, q.table)
         change = change_of(part, base, extent(base))
         if change:
             made = _changed_bits(q, change, _joined(q))

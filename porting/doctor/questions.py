@@ -32,6 +32,7 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (others.other_leaf_changed, False),
     (others.other_pieces, False),
     (others.other_changed, False),
+    (others.sum_of_two, False),
 )
 
 

@@ -105,10 +105,6 @@ def restyled(
         order, touched = _usual_of(telling or likes, family), telling or likes
         if order is None and telling and holds is not None:
             order, touched = _held_by_most(likes, telling, holds), likes
-        elif order is not None and telling and holds is not None:
-            square, usual = [r for r in likes if r not in telling], _flax_order(family)
-            if usual not in (None, order) and _all_hold(usual, order, square, holds):
-                order, touched = usual, likes
         for row in touched:
             if order is not None and order_of(row.rule) != order:
                 out[row.path] = replace(row, rule=_rule(order))
@@ -122,30 +118,11 @@ def _oblong(row: Leaf, shapes: Shapes) -> bool:
 
 def _usual_of(rows: Sequence[Leaf], family: tuple[object, ...]) -> tuple[int, ...] | None:
     """The order of most rows; that of Flax for a single kernel; None where they are at odds."""
-    (first, most), *rest = Counter(order_of(row.rule) for row in rows).most_common(2)
-    if len(rows) == 1 and (flax := _flax_order(family)):
-        return flax
-    return first if not rest or most >= 2 * rest[0][1] else None
-
-
-def _flax_order(family: tuple[object, ...]) -> tuple[int, ...] | None:
-    """The order of the axes of a Flax kernel, or None for another leaf."""
     name, rank, front = family
-    if name != "kernel":
-        return None
-    return (0, 1) if front is False else USUAL.get(int(str(rank)))
-
-
-def _all_hold(
-    usual: tuple[int, ...], order: tuple[int, ...], square: Sequence[Leaf], holds: Holds
-) -> bool:
-    """Whether every square leaf lies as is usual, whatever the shapes of the others speak for.
-
-    Their shapes are then the fault itself: kernels left as they were.
-    """
-    votes = [tuple(holds(replace(r, rule=_rule(o))) for o in (usual, order)) for r in square]
-    told = [vote for vote in votes if vote[0] != vote[1]]
-    return len(told) > 1 and all(lies for lies, _ in told)
+    (first, most), *rest = Counter(order_of(row.rule) for row in rows).most_common(2)
+    if len(rows) == 1 and name == "kernel":
+        return (0, 1) if front is False else USUAL.get(int(str(rank)))
+    return first if not rest or most >= 2 * rest[0][1] else None
 
 
 def _held_by_most(
