@@ -15,7 +15,7 @@ from porting.doctor.evidence import Evidence
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.judge import judge
-from porting.doctor.names import foretold, odd_paths, predicted_path
+from porting.doctor.names import foretold, odd_paths, parent, predicted_path
 from porting.doctor.parts import missing_parts
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
@@ -156,6 +156,8 @@ def _diagnosed(
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
     wanted = {v.expected_source for v in verdicts.values() if v.wrong}
+    keys = wanted & evidence.shapes.keys()
+    wanted |= {key for key in unused if any(evidence.same(key, k) for k in keys)}
     found = findings(verdicts, shapes) + unused_finding(unused, wanted)
     return Diagnosis(verdicts, found, unused)
 
@@ -185,11 +187,19 @@ def _resized(
 ) -> dict[str, Leaf]:
     """Rows for leaves that no tensor fits, and whose name tells which tensor they are."""
     claimed = {key for row in rows.values() for key in row.sources}
+    open_ = [path for path in tree if path not in rows]
     found = {}
-    for key in evidence.shapes:
+    for key in evidence.shapes if open_ else ():
         guess = predicted_path(key, rows, evidence.shapes) if key not in claimed else None
-        if guess and guess[0] in tree and guess[0] not in rows:
-            found[guess[0]] = Leaf(guess[0], (key,), guess[1].rule)
+        rank = len(evidence.shapes[key])
+        fit = [
+            path
+            for path in open_
+            if guess and parent(path) == parent(guess[0]) and len(tree[path].shape) == rank
+        ]
+        row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
+        if row is not None:
+            found[row.path] = row
     return found
 
 

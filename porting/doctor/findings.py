@@ -117,7 +117,7 @@ def _finding(
     paths = tuple(v.path for v in group)
     title = _TITLES[first.status](group, verdicts, shapes)
     if first.also:
-        title = f"{title.removesuffix('.')}; besides: {', '.join(map(_done, first.also))}."
+        title = f"{title.removesuffix('.')}, and {', '.join(map(_done, first.also))}."
     fix = next((v.fix for v in group if v.fix), "")
     return Finding(title, severity.get(first.status, "error"), first.status, first.kind, paths, fix)
 

@@ -77,7 +77,21 @@ def name_layout(
         )
     if held.kind == "fortran":
         return Named("fortran")
-    return _name_whole(held, source, expected, leaf, rule)
+    flat = _name_flat(source, expected, leaf) if source.ndim > 2 else None
+    return flat or _name_whole(held, source, expected, leaf, rule)
+
+
+def _name_flat(source: np.ndarray, expected: np.ndarray, leaf: np.ndarray) -> Named | None:
+    """The name of a matrix with axes of size 1 (a pointwise convolution), reshaped as such."""
+    bits, due, given = (canonical(a).squeeze() for a in (source, expected, leaf))
+    if bits.ndim != 2 or given.ndim != 2 or not np.array_equal(due, bits.T):
+        return None
+    found = find(bits, given)
+    return (
+        Named({"reshape": "reshaped"}.get(found.kind, "fortran"))
+        if found and found.kind in ("reshape", "fortran")
+        else None
+    )
 
 
 def _name_whole(
