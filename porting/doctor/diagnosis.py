@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,9 +173,12 @@ def _expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) ->
     claimed, excused = {key for row in rows.values() for key in row.sources}, _excused(mapping)
 
     def wanted(row: Leaf) -> bool:
-        """Whether a leaf that is not there should be: its tensor has no excuse and no twin."""
+        """Whether a leaf should be: its tensor has no excuse and no twin, or it is there, open."""
         new = [k for k in row.sources if k not in excused and not _has_twin(k, claimed, evidence)]
-        return row.path not in tree and bool(new)
+        if row.path not in tree:
+            return bool(new)
+        made = evidence.expected(row) if row.path not in rows else None
+        return made is not None and made.shape == tuple(tree[row.path].shape)
 
     absent = foretold(rows, evidence.shapes) | missing_parts(rows)
     rows |= {path: row for path, row in absent.items() if wanted(row)}
@@ -191,16 +194,22 @@ def _resized(
     found = {}
     for key in evidence.shapes if open_ else ():
         guess = predicted_path(key, rows, evidence.shapes) if key not in claimed else None
-        rank = len(evidence.shapes[key])
         fit = [
             path
             for path in open_
-            if guess and parent(path) == parent(guess[0]) and len(tree[path].shape) == rank
+            if guess
+            and parent(path) == parent(guess[0])
+            and _one_length_off(tree[path].shape, evidence.shapes[key])
         ]
         row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
         if row is not None:
             found[row.path] = row
     return found
+
+
+def _one_length_off(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two shapes of one rank differ in one length, in whatever order they are."""
+    return len(a) == len(b) and (Counter(a) & Counter(b)).total() == len(a) - 1
 
 
 def _oddly_named(
@@ -243,7 +252,8 @@ def _missing(
     absent = {path: row for path, row in rows.items() if path not in tree}
     held = _held(verdicts)
     excused = _excused(mapping)
-    claimed = {key for row in rows.values() for key in row.sources}
+    meant = [v.row for v in verdicts.values() if v.row] + list(absent.values())
+    claimed = {key for row in meant for key in row.sources}
     guessed: list[str] = []
     for key in evidence.shapes:
         if key in held or key in claimed or key in excused:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from porting.layouts import Rule
 from porting.leaves import Leaf
 
 _NUMBER = re.compile(r"\d+")
@@ -87,7 +88,7 @@ def predicted_path(
     if found is None:
         rank = len(shapes.get(key, ()))
         same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
-        found = _from_module(key, single, same) or _literally(key, single, same)
+        found = _from_module(key, single, same) or _literally(key, single, same, rank)
     return found
 
 
@@ -106,8 +107,7 @@ def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
             spelled = _spells(row.path, row.sources[0]) and last(row.path) == last(usual.path)
             if spelled or template(row.path) == template(usual.path):
                 continue
-            old, new = numbers(usual.sources[0]), numbers(row.sources[0])
-            better = _renumbered(usual.path, old, new) or ""
+            better = _renumbered(usual.path, usual.sources[0], row.sources[0]) or ""
             if _spells(usual.path, usual.sources[0]) or _same_layer(row.path, better):
                 odd[row.path] = better
     return {path: better for path, better in odd.items() if better}
@@ -160,10 +160,10 @@ def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> d
         kinds.setdefault(template(key), []).append(key)
     for group in _alike(rows).values():
         filled, like = {row.sources for row in group}, group[0]
-        old = numbers(like.sources[0])
-        for key in kinds.get(template(like.sources[0]), ()):
-            sources = tuple(_renumbered(s, old, numbers(key)) or "" for s in like.sources)
-            path = _renumbered(like.path, old, numbers(key))
+        first = like.sources[0]
+        for key in kinds.get(template(first), ()):
+            sources = tuple(_renumbered(s, first, key) or "" for s in like.sources)
+            path = _renumbered(like.path, first, key)
             known = all(s in shapes and tuple(shapes[s]) == tuple(shapes[t]) for s, t in zip(sources, like.sources, strict=True))  # fmt: skip
             if path and path not in rows and sources not in filled and known:
                 found[path] = Leaf(path, sources, like.rule, like.join)
@@ -181,24 +181,52 @@ def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
     found: dict[str, Leaf] = {}
     for row in rows:
         if template(row.sources[0]) == template(key) and row.sources[0] != key:
-            path = _renumbered(row.path, numbers(row.sources[0]), numbers(key))
+            path = _renumbered(row.path, row.sources[0], key)
             if path:
                 votes[path] += 1
                 found[path] = row
     return (best := votes.most_common(1)[0][0], found[best]) if votes else None
 
 
-def _renumbered(path: str, old: tuple[int, ...], new: tuple[int, ...]) -> str | None:
-    """`path` with the numbers that tell two source keys apart put in their place."""
-    have = list(numbers(path))
-    differ = [i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-    for i in differ:
+def _renumbered(path: str, source: str, key: str) -> str | None:
+    """`path` with the numbers that tell `key` from `source` put in their place.
+
+    Of two places the one is meant whose number follows the word that it follows in the keys.
+
+    >>> _renumbered("layers/1/linear1/bias", "layer.1.mlp.bias", "layer.0.mlp.bias")
+    'layers/0/linear1/bias'
+    """
+    old, new, have = numbers(source), numbers(key), list(numbers(path))
+    words_of, there = _counted(source), _counted(path)
+    for i in (i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b):
         places = [j for j, n in enumerate(have) if n == old[i]]
         if not places:
             return None
-        have[min(places, key=lambda j: abs((len(have) - j) - (len(old) - i)))] = new[i]
+
+        def distance(j: int, i: int = i) -> tuple[bool, int]:
+            return there[j] != words_of[i], abs((len(have) - j) - (len(old) - i))
+
+        have[min(places, key=distance)] = new[i]
     rest = iter(have)
     return _NUMBER.sub(lambda _: str(next(rest)), path)
+
+
+def in_place(path: str, key: str) -> bool:
+    """Whether a path has the numbers of a key: those after the same words, or else all of them.
+
+    >>> in_place("layers/0/linear1/bias", "layer.0.mlp.bias"), in_place("h_1/q", "h.0.q")
+    (True, False)
+    """
+    there: dict[str, set[int]] = {}
+    for word, number in zip(_counted(path), numbers(path), strict=True):
+        there.setdefault(word, set()).add(number)
+    pairs = [(w, n) for w, n in zip(_counted(key), numbers(key), strict=True) if w in there]
+    return all(n in there[w] for w, n in pairs) if pairs else numbers(path) == numbers(key)
+
+
+def _counted(name: str) -> list[str]:
+    """The word before each number, in the singular."""
+    return [word.lower().rstrip("s") for word in re.findall(r"([a-zA-Z]*)[^a-zA-Z\d]*\d+", name)]
 
 
 def _from_module(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
@@ -224,7 +252,9 @@ def _moved(path: str, twin: str, other: str) -> str:
     return here + end[len(start) :] if twin.split("/")[0] == start else end
 
 
-def _literally(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
+def _literally(
+    key: str, rows: Sequence[Leaf], same: Sequence[Leaf], rank: int
+) -> tuple[str, Leaf] | None:
     """The path that spells the key, if most leaves of this port are spelled so."""
     votes: Counter[tuple[str, int]] = Counter()
     for row in rows:
@@ -236,11 +266,36 @@ def _literally(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[st
     alike_ = [r for r in same if last(r.sources[0]) == last(key)]
     near = [r for r in alike_ if r.sources[0].split(".")[:-2] == key.split(".")[:-2]]
     names = Counter(last(r.path) for r in near or alike_)
-    if not votes or not names:
+    if not votes:
         return None
     (prefix, cut), count = votes.most_common(1)[0]
     if count * 2 < len(rows):
         return None
-    name = names.most_common(1)[0][0]
-    row = next(r for r in same if last(r.path) == name and last(r.sources[0]) == last(key))
-    return "/".join([*filter(None, [prefix]), *parent(key).split(".")[cut:], name]), row
+    name = names.most_common(1)[0][0] if names else _flax_name(key, rank)
+    module = "/".join([*filter(None, [prefix]), *parent(key).split(".")[cut:]])
+    if not names and not any(row.path.startswith(f"{module}/") for row in rows):
+        return None
+    path = f"{module}/{name}" if module else name
+    rule = next(
+        (r.rule for r in same if last(r.path) == name and last(r.sources[0]) == last(key)),
+        _plain_rule(name, rank),
+    )
+    return path, Leaf(path, (key,), rule)
+
+
+def _flax_name(key: str, rank: int) -> str:
+    """What Flax calls a tensor like `key`; a bare parameter keeps its name."""
+    name = last(key)
+    if name == "weight":
+        table = rank == 2 and "embed" in parent(key)
+        return "scale" if rank == 1 else "embedding" if table else "kernel"
+    return {"running_mean": "mean", "running_var": "var"}.get(name, name)
+
+
+def _plain_rule(name: str, rank: int) -> Rule:
+    """The usual rule of a leaf of this name: a kernel has its spatial axes first, then in, out."""
+    axes = (
+        "o i d h w"[: 2 * rank - 1].split() if rank < 6 else "a b c d e f g h"[: 2 * rank].split()
+    )
+    turned = [*axes[2:], axes[1], axes[0]] if name == "kernel" and rank > 1 else axes
+    return Rule(f"{' '.join(axes)} -> {' '.join(turned)}")

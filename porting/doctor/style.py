@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from porting.doctor.names import last, numbers, parent, template
+from porting.doctor.names import in_place, last, numbers, parent, template
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
 
@@ -53,7 +53,7 @@ def renumbered(
     ('h.0.w',)
     """
     told = {p: r for p, r in rows.items() if numbers(r.sources[0])}
-    odd = [p for p, r in told.items() if numbers(p) != numbers(r.sources[0])]
+    odd = [p for p, r in told.items() if not in_place(p, r.sources[0])]
     better = {path: row for path in odd if (row := _in_layer(rows[path], shapes))}
     if 5 * len(odd) > len(told):
         apart = [holds(row) - holds(rows[path]) for path, row in better.items()] if holds else []
@@ -72,8 +72,15 @@ def _in_layer(row: Leaf, shapes: Shapes) -> Leaf | None:
 
 def _numbered(source: str, path: str, shapes: Shapes) -> str | None:
     """The key like `source` that has the numbers of `path`, if there is one of its shape."""
-    alike = (k for k in shapes if template(k) == template(source) and numbers(k) == numbers(path))
-    return next((k for k in alike if tuple(shapes[k]) == tuple(shapes[source])), None)
+    shape = tuple(shapes[source])
+    alike = [k for k in shapes if template(k) == template(source) and tuple(shapes[k]) == shape]
+    there = [k for k in alike if in_place(path, k)]
+    return max(there, key=lambda k: _shared(numbers(k), numbers(source)), default=None)
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """In how many places two keys of one form have the same number."""
+    return sum(x == y for x, y in zip(a, b, strict=True))
 
 
 def restyled(
@@ -103,6 +110,8 @@ def restyled(
     for family, likes in groups.items():
         telling = [row for row in likes if _oblong(row, shapes)]
         order, touched = _usual_of(telling or likes, family), telling or likes
+        if len(telling) == 1 and holds is not None and _backed(telling[0], likes, holds):
+            continue
         if order is None and telling and holds is not None:
             order, touched = _held_by_most(likes, telling, holds), likes
         for row in touched:
@@ -123,6 +132,12 @@ def _usual_of(rows: Sequence[Leaf], family: tuple[object, ...]) -> tuple[int, ..
     if len(rows) == 1 and name == "kernel":
         return (0, 1) if front is False else USUAL.get(int(str(rank)))
     return first if not rest or most >= 2 * rest[0][1] else None
+
+
+def _backed(row: Leaf, likes: Sequence[Leaf], holds: Holds) -> bool:
+    """Whether a lone kernel has the values of its row, and its square likes lie as it does."""
+    others = (replace(other, rule=row.rule) for other in likes if other is not row)
+    return holds(row) and any(map(holds, others))
 
 
 def _held_by_most(

@@ -109,8 +109,9 @@ def _better_named(verdict: LeafVerdict, rows: Mapping[str, Leaf]) -> bool:
         return False
     if any(r.sources == (verdict.source,) for p, r in rows.items() if p != verdict.path):
         return False
+    name = last(verdict.path)
     held, wanted = (
-        max(alike(verdict.path, key) for key in keys.split(", "))
+        max((alike(verdict.path, key), name in last(key).split("_")) for key in keys.split(", "))
         for keys in (verdict.source, verdict.expected_source)
     )
     return ", " not in verdict.source and held > wanted

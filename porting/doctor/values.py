@@ -272,7 +272,7 @@ def _near(a: np.ndarray, b: float, unit: float) -> np.ndarray:
     """
     size = np.maximum(np.abs(a), abs(b))
     room = unit * (np.maximum(size, 2.0**-100) + (size < 1))
-    return (a == b) | (np.abs(a - b) <= room)
+    return (a == b) | (np.isfinite(a) & (np.abs(a - b) <= room))
 
 
 def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:
@@ -297,7 +297,8 @@ def _agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -
     size = np.maximum(np.abs(want), np.abs(have))
     with np.errstate(invalid="ignore"):
         bad = np.abs(want - have) > unit * (size + (1.0 if shifted else 0.0))
-    return not bad.any() and np.array_equal(np.isnan(want), np.isnan(have))
+    alike = np.array_equal(np.isnan(want), np.isnan(have))
+    return not bad.any() and alike and np.array_equal(np.isinf(want), np.isinf(have))
 
 
 def near(source: np.ndarray, leaf: np.ndarray) -> float:
