@@ -151,7 +151,7 @@ def _diagnosed(
     verdicts = settle(verdicts, tree, rows, evidence)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = _oddly_named(verdicts, rows)
-    verdicts |= _missing(verdicts, tree, rows, evidence, mapping)
+    verdicts |= _missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
@@ -193,7 +193,7 @@ def _resized(
     open_ = [path for path in tree if path not in rows]
     found = {}
     for key in evidence.shapes if open_ else ():
-        guess = predicted_path(key, rows, evidence.shapes) if key not in claimed else None
+        guess = predicted_path(key, rows, evidence.shapes, True) if key not in claimed else None
         fit = [
             path
             for path in open_
@@ -247,15 +247,16 @@ def _missing(
     rows: Mapping[str, Leaf],
     evidence: Evidence,
     mapping: Any,
+    given: bool,
 ) -> dict[str, LeafVerdict]:
-    """Leaves that the mapping names, or that their siblings foretell, and that are not there."""
+    """Leaves that are not there: those that a given mapping names, or that the names foretell."""
     absent = {path: row for path, row in rows.items() if path not in tree}
     held = _held(verdicts)
     excused = _excused(mapping)
     meant = [v.row for v in verdicts.values() if v.row] + list(absent.values())
     claimed = {key for row in meant for key in row.sources}
     guessed: list[str] = []
-    for key in evidence.shapes:
+    for key in () if given else evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
         if _has_twin(key, (*held, *claimed, *guessed), evidence):

@@ -71,9 +71,19 @@ def alike(path: str, key: str) -> float:
 
 
 def predicted_path(
-    key: str, rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]
+    key: str,
+    rows: Mapping[str, Leaf],
+    shapes: Mapping[str, Sequence[int]],
+    known: bool = False,
 ) -> tuple[str, Leaf] | None:
     """Where `key` would go, judged by other layers, its own module, and the names themselves.
+
+    Args:
+        key: a source key.
+        rows: path -> row, of the leaves that have one.
+        shapes: of the source.
+        known: whether the target is known to have a place for it. Else a module of which no
+            leaf is there, and none near it, may be one that the target does not have at all.
 
     Returns:
         The path, and a row whose rule a tensor of this kind gets.
@@ -88,7 +98,7 @@ def predicted_path(
     if found is None:
         rank = len(shapes.get(key, ()))
         same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
-        found = _from_module(key, single, same) or _literally(key, single, same, rank)
+        found = _from_module(key, single, same) or _literally(key, single, same, rank, known)
     return found
 
 
@@ -253,7 +263,7 @@ def _moved(path: str, twin: str, other: str) -> str:
 
 
 def _literally(
-    key: str, rows: Sequence[Leaf], same: Sequence[Leaf], rank: int
+    key: str, rows: Sequence[Leaf], same: Sequence[Leaf], rank: int, known: bool
 ) -> tuple[str, Leaf] | None:
     """The path that spells the key, if most leaves of this port are spelled so."""
     votes: Counter[tuple[str, int]] = Counter()
@@ -273,7 +283,7 @@ def _literally(
         return None
     name = names.most_common(1)[0][0] if names else _flax_name(key, rank)
     module = "/".join([*filter(None, [prefix]), *parent(key).split(".")[cut:]])
-    if not names and not any(row.path.startswith(f"{module}/") for row in rows):
+    if not known and not _has_place(module, name, rows):
         return None
     path = f"{module}/{name}" if module else name
     rule = next(
@@ -281,6 +291,18 @@ def _literally(
         _plain_rule(name, rank),
     )
     return path, Leaf(path, (key,), rule)
+
+
+def _has_place(module: str, name: str, rows: Sequence[Leaf]) -> bool:
+    """Whether the target must have a module: its leaves are there, or those around it.
+
+    A head may be left out of a port on purpose; a table or a norm, or a module of a small
+    group that is there, is not.
+    """
+    holder = parent(module) if "/" in module else ""
+    inside = any(row.path.startswith(f"{module}/") for row in rows)
+    around = sum(row.path.startswith(f"{holder}/" if holder else "") for row in rows)
+    return inside or 0 < 2 * around < len(rows) or (around > 0 and name in ("embedding", "scale", "weight"))
 
 
 def _flax_name(key: str, rank: int) -> str:
