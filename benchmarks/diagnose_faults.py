@@ -3,7 +3,7 @@
     python -m benchmarks.diagnose_faults [CASES] [--repeats 3] [--show]
 
 CASES is a folder of ports: `*/*/torch.safetensors` beside `flax.safetensors` or
-`nnx.safetensors`. The self-made ports of `diagnose_models` are always included. Counted, for
+`nnx.safetensors`. The self-made ports of `diagnose_models` and `diagnose_ports` are always included. Counted, for
 every leaf that a fault touched: found (called wrong), named (status and kind), located (the
 source that it holds), repaired (the fix gives the right leaf bit for bit); and for every leaf
 that no fault touched: wrongly accused.
@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+import benchmarks.diagnose_combined  # noqa: F401 (adds its rows to FAULTS)
 from benchmarks.diagnose_kinds import FAULTS, Changes, Wrong
 from benchmarks.diagnose_models import MODELS, Port
+from benchmarks.diagnose_ports import MORE
 from porting.checkpoint import open_checkpoint
 from porting.doctor import Diagnosis, LeafVerdict, diagnose, repair
 from porting.mapping import infer_mapping
@@ -75,8 +77,9 @@ def judged(
     if verdict is None or not verdict.wrong:
         return points
     points.append("found")
+    all_named = set(truth.also) <= {verdict.kind, *verdict.also}
     named = not truth.kinds or verdict.kind in truth.kinds or verdict.status == "missing"
-    points += ["named"] * (verdict.status in truth.statuses and named)
+    points += ["named"] * (verdict.status in truth.statuses and named and all_named)
     held = truth.source is None or truth.source in (verdict.source, *verdict.alternatives)
     points += ["located"] * held
     same = fixed is not None and fixed.shape == right.shape and np.array_equal(fixed, right)
@@ -115,7 +118,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print what was missed")
     options = parser.parse_args()
-    ports = [make() for make in MODELS] + (list(cases(options.cases)) if options.cases else [])
+    ports = [make() for make in (*MODELS, *MORE)] + (
+        list(cases(options.cases)) if options.cases else []
+    )
     table: dict[str, Counter[str]] = defaultdict(Counter)
     began, runs = time.perf_counter(), 0
     for port in ports:

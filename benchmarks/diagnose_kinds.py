@@ -18,11 +18,15 @@ from porting.leaves import Leaf
 
 @dataclass(frozen=True)
 class Wrong:
-    """What a right diagnosis says of one leaf: one of `statuses`, and the source it holds."""
+    """What a right diagnosis says of one leaf: one of `statuses`, and the source it holds.
+
+    `kinds` are as good as each other; all of `also` must be named.
+    """
 
     statuses: tuple[str, ...]
     source: str | None = None
     kinds: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 Changes = dict[str, tuple[np.ndarray | None, Wrong]]

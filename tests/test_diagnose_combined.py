@@ -8,7 +8,7 @@ import pytest
 
 from porting.doctor import diagnose
 from porting.layouts import Rule, identity
-from porting.leaves import SUM, Leaf
+from porting.leaves import SUM, Leaf, weight_norm
 
 E, H, LAYERS = 12, 3, 3
 PARTS = ("query", "key", "value")
@@ -207,3 +207,13 @@ def test_layers_with_every_other_number_shifted_by_one():
     leaves = {f"net/layers/{n}/kernel": source[f"net.{(n + 2) % 8}.weight"].T for n in (0, 2, 4, 6)}
     found = diagnose(source, leaves)
     assert {v.kind for v in found.leaves.values()} == {"shifted"}
+
+
+def test_a_fused_weight_norm_has_a_fix_that_is_the_join_bit_for_bit():
+    source = {"c.weight_g": np.abs(draw(6, 1, 1)) + 1, "c.weight_v": draw(6, 5, 3)}
+    keys = ("c.weight_g", "c.weight_v")
+    rows = {"c/kernel": Leaf("c/kernel", keys, Rule("o i k -> k i o"), weight_norm(0))}
+    right = made(rows, source)["c/kernel"]
+    verdict = diagnose(source, {"c/kernel": right * np.float32(2)}, given(rows)).leaves["c/kernel"]
+    assert verdict.kind == "scaled"
+    assert np.array_equal(repaired(verdict, source), right)

@@ -55,13 +55,16 @@ def fix_line(row: Leaf | None, evidence: Evidence, dtype: np.dtype) -> str:
     if expected.dtype != joined.dtype:
         steps = (*steps, Step("astype", (expected.dtype,)))
     made = run(steps, joined)
-    text = _joined_text(row)
+    text = _joined_text(row, evidence)
     right = made.dtype == expected.dtype and equal(canonical(made), canonical(expected))
     return text + "".join(map(str, steps)) if right and text else ""
 
 
-def _joined_text(row: Leaf) -> str:
+def _joined_text(row: Leaf, evidence: Evidence) -> str:
     keys = [f"source[{_quoted(key)}]" for key in row.sources]
+    kind, _, dim = row.join.name.partition(":")
+    if kind == "weight_norm":
+        return _weight_norm_text(*keys, len(evidence.shapes[row.sources[1]]), dim)
     forms = {
         "only": keys[0],
         "stack": f"np.stack([{', '.join(keys)}])",
@@ -70,6 +73,13 @@ def _joined_text(row: Leaf) -> str:
         "one_plus": f"({keys[0]} + 1)",
     }
     return forms.get(row.join.name, "")
+
+
+def _weight_norm_text(magnitude: str, direction: str, rank: int, dim: str) -> str:
+    """`v · (g / ‖v‖)` in NumPy, as the join computes it."""
+    axes = tuple(a for a in range(rank) if dim == "None" or a != int(dim) % rank)
+    norm = f"np.sqrt(np.sum(np.square({direction}), axis={axes}, keepdims=True))"
+    return f"({direction} * ({magnitude}.reshape({norm}.shape) / {norm}))"
 
 
 def _quoted(key: str) -> str:

@@ -302,7 +302,11 @@ def _has_place(module: str, name: str, rows: Sequence[Leaf]) -> bool:
     holder = parent(module) if "/" in module else ""
     inside = any(row.path.startswith(f"{module}/") for row in rows)
     around = sum(row.path.startswith(f"{holder}/" if holder else "") for row in rows)
-    return inside or 0 < 2 * around < len(rows) or (around > 0 and name in ("embedding", "scale", "weight"))
+    return (
+        inside
+        or 0 < 2 * around < len(rows)
+        or (around > 0 and name in ("embedding", "scale", "weight"))
+    )
 
 
 def _flax_name(key: str, rank: int) -> str:
