@@ -19,7 +19,6 @@ from porting.doctor.names import foretold, odd_paths, parent, predicted_path
 from porting.doctor.parts import missing_parts
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
-from porting.doctor.table import Table
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.table import Table
 from porting.doctor.unsure import conventional, settle
@@ -148,7 +147,6 @@ def _diagnosed(
         for path, leaf in tree.items()
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)
-    verdicts = settle(verdicts, tree, rows, evidence)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping, given)
