@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from porting.doctor import diagnose
-from porting.doctor.names import alike, odd_paths, predicted_path
+from porting.doctor.foretell import odd_paths, predicted_path
+from porting.doctor.names import alike
 from porting.doctor.style import order_of, renumbered, restyled
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf

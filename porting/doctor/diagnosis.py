@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from porting.doctor.bits import canonical, constant, equal
 from porting.doctor.evidence import Evidence
+from porting.doctor.expected import excused_keys, expected_rows, has_twin
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
+from porting.doctor.foretell import odd_paths, predicted_path
 from porting.doctor.judge import judge
-from porting.doctor.names import foretold, odd_paths, parent, predicted_path
-from porting.doctor.parts import missing_parts
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
-from porting.doctor.style import renumbered, restyled
 from porting.doctor.table import Table
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
@@ -138,7 +136,7 @@ def _diagnosed(
         from porting.mapping import infer_mapping
 
         mapping = infer_mapping(source, tree)
-        rows = _expected_rows(mapping, tree, evidence)
+        rows = expected_rows(mapping, tree, evidence)
     else:
         rows = dict(mapping.leaves)
     table = Table(rows, evidence)
@@ -160,56 +158,6 @@ def _diagnosed(
     return Diagnosis(verdicts, found, unused)
 
 
-def _expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> dict[str, Leaf]:
-    """The rows of an inferred mapping, those that a fault misled put in line with their likes."""
-
-    def holds(row: Leaf) -> bool:
-        made = evidence.expected(row)
-        return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
-
-    rows = restyled(renumbered(mapping.leaves, evidence.shapes, holds), evidence.shapes, holds)
-    claimed, excused = {key for row in rows.values() for key in row.sources}, _excused(mapping)
-
-    def wanted(row: Leaf) -> bool:
-        """Whether a leaf should be: its tensor has no excuse and no twin, or it is there, open."""
-        new = [k for k in row.sources if k not in excused and not _has_twin(k, claimed, evidence)]
-        if row.path not in tree:
-            return bool(new)
-        made = evidence.expected(row) if row.path not in rows else None
-        return made is not None and made.shape == tuple(tree[row.path].shape)
-
-    absent = foretold(rows, evidence.shapes) | missing_parts(rows)
-    rows |= {path: row for path, row in absent.items() if wanted(row)}
-    return rows | _resized(rows, tree, evidence)
-
-
-def _resized(
-    rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
-) -> dict[str, Leaf]:
-    """Rows for leaves that no tensor fits, and whose name tells which tensor they are."""
-    claimed = {key for row in rows.values() for key in row.sources}
-    open_ = [path for path in tree if path not in rows]
-    found = {}
-    for key in evidence.shapes if open_ else ():
-        guess = predicted_path(key, rows, evidence.shapes, True) if key not in claimed else None
-        fit = [
-            path
-            for path in open_
-            if guess
-            and parent(path) == parent(guess[0])
-            and _one_length_off(tree[path].shape, evidence.shapes[key])
-        ]
-        row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
-        if row is not None:
-            found[row.path] = row
-    return found
-
-
-def _one_length_off(a: Sequence[int], b: Sequence[int]) -> bool:
-    """Whether two shapes of one rank differ in one length, in whatever order they are."""
-    return len(a) == len(b) and (Counter(a) & Counter(b)).total() == len(a) - 1
-
-
 def _oddly_named(
     verdicts: dict[str, LeafVerdict], rows: Mapping[str, Leaf]
 ) -> dict[str, LeafVerdict]:
@@ -220,19 +168,6 @@ def _oddly_named(
             note = f"It holds {out[path].source}; its likes in other layers are named {better}."
             out[path] = replace(out[path], kind="renamed", note=note)
     return out
-
-
-def _excused(mapping: Any) -> set[str]:
-    """Source keys that a mapping leaves out for a reason."""
-    reasons = getattr(mapping, "unused", {}).items()
-    return {key for key, why in reasons if why and "no place" not in why}
-
-
-def _has_twin(key: str, keys: Iterable[str], evidence: Evidence) -> bool:
-    """Whether another of `keys` holds the same tensor, and not just one number."""
-    return any(key != k and evidence.same(key, k) for k in keys) and not constant(
-        canonical(evidence.array(key))
-    )
 
 
 def _held(verdicts: Mapping[str, LeafVerdict]) -> set[str]:
@@ -250,14 +185,14 @@ def _missing(
     """Leaves that are not there: those that a given mapping names, or that the names foretell."""
     absent = {path: row for path, row in rows.items() if path not in tree}
     held = _held(verdicts)
-    excused = _excused(mapping)
+    excused = excused_keys(mapping)
     meant = [v.row for v in verdicts.values() if v.row] + list(absent.values())
     claimed = {key for row in meant for key in row.sources}
     guessed: list[str] = []
     for key in () if given else evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
-        if _has_twin(key, (*held, *claimed, *guessed), evidence):
+        if has_twin(key, (*held, *claimed, *guessed), evidence):
             continue
         guess = predicted_path(key, rows, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:

@@ -1,13 +1,9 @@
-"""What names say: how alike a path and a key are, and where a lost tensor would have gone."""
+"""What names say: their words and numbers, and how alike a path and a key are."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-
-from porting.layouts import Rule
-from porting.leaves import Leaf
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^./_]+")
@@ -70,140 +66,12 @@ def alike(path: str, key: str) -> float:
     return (mine & theirs).total() / max((mine | theirs).total(), 1)
 
 
-def predicted_path(
-    key: str,
-    rows: Mapping[str, Leaf],
-    shapes: Mapping[str, Sequence[int]],
-    known: bool = False,
-) -> tuple[str, Leaf] | None:
-    """Where `key` would go, judged by other layers, its own module, and the names themselves.
-
-    Args:
-        key: a source key.
-        rows: path -> row, of the leaves that have one.
-        shapes: of the source.
-        known: whether the target is known to have a place for it. Else a module of which no
-            leaf is there, and none near it, may be one that the target does not have at all.
-
-    Returns:
-        The path, and a row whose rule a tensor of this kind gets.
-
-    >>> from porting.layouts import Rule
-    >>> row = Leaf("h_0/ln/bias", ("h.0.ln.bias",), Rule("a -> a"))
-    >>> predicted_path("h.1.ln.bias", {row.path: row}, {})[0]
-    'h_1/ln/bias'
-    """
-    single = [row for row in rows.values() if len(row.sources) == 1]
-    found = _from_layers(key, single)
-    if found is None:
-        rank = len(shapes.get(key, ()))
-        same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
-        found = _from_module(key, single, same) or _literally(key, single, same, rank, known)
-    return found
-
-
-def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
-    """Paths that do not spell their key where the same leaf of other layers does -> how they would.
-
-    >>> from porting.layouts import Rule
-    >>> pairs = {"p/h/0/q/w": "h.0.q.w", "p/h/1/q/w": "h.1.q.w", "p/h/2/qq/w": "h.2.q.w"}
-    >>> odd_paths({p: Leaf(p, (k,), Rule("a -> a")) for p, k in pairs.items()})
-    {'p/h/2/qq/w': 'p/h/2/q/w'}
-    """
-    odd, names = {}, Counter(last(path) for path in rows)
-    for group in _alike(rows).values():
-        usual = _usual(group, names)
-        for row in group if usual else []:
-            spelled = _spells(row.path, row.sources[0]) and last(row.path) == last(usual.path)
-            if spelled or template(row.path) == template(usual.path):
-                continue
-            better = _renumbered(usual.path, usual.sources[0], row.sources[0]) or ""
-            if _spells(usual.path, usual.sources[0]) or _same_layer(row.path, better):
-                odd[row.path] = better
-    return {path: better for path, better in odd.items() if better}
-
-
-def _alike(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
-    """The rows of numbered tensors, those that differ in their numbers together."""
-    groups: dict[tuple[str, ...], list[Leaf]] = {}
-    for row in rows.values():
-        if numbers(row.sources[0]):
-            form = (*map(template, row.sources), str(row.rule), row.join.name)
-            groups.setdefault(form, []).append(row)
-    return groups
-
-
-def _usual(group: Sequence[Leaf], names: Mapping[str, int]) -> Leaf | None:
-    """A row whose path is written as the key is, or as most of the group are.
-
-    Among several that spell the key, the leaf's own name is the one that most leaves have.
-    """
-    spelled = [r for r in group if len(r.sources) == 1 and _spells(r.path, r.sources[0])]
-    if spelled:
-        return max(spelled, key=lambda row: names[last(row.path)])
-    (most, count), *rest = Counter(template(r.path) for r in group).most_common(2)
-    return (
-        next(r for r in group if template(r.path) == most)
-        if rest and count >= 2 * rest[0][1]
-        else None
-    )
-
-
-def _same_layer(path: str, better: str) -> bool:
-    """Whether two paths begin alike, up to the last number of the second."""
-    begin = re.match(r".*\d(?=\D*$)", better)
-    return begin is not None and path.startswith(f"{begin.group()}/")
-
-
-def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> dict[str, Leaf]:
-    """The leaves that a layer must have because its likes have them, and that no row fills.
-
-    >>> from porting.layouts import Rule
-    >>> row = Leaf("h_0/q/bias", ("h.0.qkv.bias",), Rule("(p=0 a) -> a", {"p": 3}))
-    >>> shapes = {f"h.{n}.qkv.bias": (6,) for n in range(3)}
-    >>> list(foretold({row.path: row}, shapes))
-    ['h_1/q/bias', 'h_2/q/bias']
-    """
-    found: dict[str, Leaf] = {}
-    kinds: dict[str, list[str]] = {}
-    for key in shapes:
-        kinds.setdefault(template(key), []).append(key)
-    for group in _alike(rows).values():
-        filled, like = {row.sources for row in group}, group[0]
-        first = like.sources[0]
-        for key in kinds.get(template(first), ()):
-            sources = tuple(_renumbered(s, first, key) or "" for s in like.sources)
-            path = _renumbered(like.path, first, key)
-            known = all(s in shapes and tuple(shapes[s]) == tuple(shapes[t]) for s, t in zip(sources, like.sources, strict=True))  # fmt: skip
-            if path and path not in rows and sources not in filled and known:
-                found[path] = Leaf(path, sources, like.rule, like.join)
-    return found
-
-
-def _spells(path: str, key: str) -> bool:
-    """Whether the module of a path ends with all words of the module of a key but the first."""
-    words = parent(key).split(".")
-    return parent(path).split("/")[-max(len(words) - 1, 1) :] == words[-max(len(words) - 1, 1) :]
-
-
-def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
-    votes: Counter[str] = Counter()
-    found: dict[str, Leaf] = {}
-    for row in rows:
-        if template(row.sources[0]) == template(key) and row.sources[0] != key:
-            path = _renumbered(row.path, row.sources[0], key)
-            if path:
-                votes[path] += 1
-                found[path] = row
-    return (best := votes.most_common(1)[0][0], found[best]) if votes else None
-
-
-def _renumbered(path: str, source: str, key: str) -> str | None:
+def renumber(path: str, source: str, key: str) -> str | None:
     """`path` with the numbers that tell `key` from `source` put in their place.
 
     Of two places the one is meant whose number follows the word that it follows in the keys.
 
-    >>> _renumbered("layers/1/linear1/bias", "layer.1.mlp.bias", "layer.0.mlp.bias")
+    >>> renumber("layers/1/linear1/bias", "layer.1.mlp.bias", "layer.0.mlp.bias")
     'layers/0/linear1/bias'
     """
     old, new, have = numbers(source), numbers(key), list(numbers(path))
@@ -237,91 +105,3 @@ def in_place(path: str, key: str) -> bool:
 def _counted(name: str) -> list[str]:
     """The word before each number, in the singular."""
     return [word.lower().rstrip("s") for word in re.findall(r"([a-zA-Z]*)[^a-zA-Z\d]*\d+", name)]
-
-
-def _from_module(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
-    """The path beside a sibling of the same module, named as such a tensor is elsewhere.
-
-    Elsewhere is a module that has both a tensor like the sibling and one like `key`, of the
-    same rank.
-    """
-    for sibling in (row for row in rows if parent(row.sources[0]) == parent(key)):
-        for other in same:
-            twin = f"{parent(other.sources[0])}.{last(sibling.sources[0])}"
-            beside = next((r for r in rows if r.sources[0] == twin), None)
-            kind = beside is not None and last(beside.path) == last(sibling.path)
-            if beside is not None and kind and last(other.sources[0]) == last(key):
-                return _moved(sibling.path, beside.path, other.path), other
-    return None
-
-
-def _moved(path: str, twin: str, other: str) -> str:
-    """`path` with its collection and last name as they go from `twin` to `other`."""
-    start, here = path.split("/")[0], other.split("/")[0]
-    end = f"{parent(path)}/{last(other)}"
-    return here + end[len(start) :] if twin.split("/")[0] == start else end
-
-
-def _literally(
-    key: str, rows: Sequence[Leaf], same: Sequence[Leaf], rank: int, known: bool
-) -> tuple[str, Leaf] | None:
-    """The path that spells the key, if most leaves of this port are spelled so."""
-    votes: Counter[tuple[str, int]] = Counter()
-    for row in rows:
-        words, path = parent(row.sources[0]).split("."), parent(row.path).split("/")
-        for cut in range(len(words)):
-            if path[-len(words) + cut :] == words[cut:]:
-                votes["/".join(path[: len(path) - len(words) + cut]), cut] += 1
-                break
-    alike_ = [r for r in same if last(r.sources[0]) == last(key)]
-    near = [r for r in alike_ if r.sources[0].split(".")[:-2] == key.split(".")[:-2]]
-    names = Counter(last(r.path) for r in near or alike_)
-    if not votes:
-        return None
-    (prefix, cut), count = votes.most_common(1)[0]
-    if count * 2 < len(rows):
-        return None
-    name = names.most_common(1)[0][0] if names else _flax_name(key, rank)
-    module = "/".join([*filter(None, [prefix]), *parent(key).split(".")[cut:]])
-    if not known and not _has_place(module, name, rows):
-        return None
-    path = f"{module}/{name}" if module else name
-    rule = next(
-        (r.rule for r in same if last(r.path) == name and last(r.sources[0]) == last(key)),
-        _plain_rule(name, rank),
-    )
-    return path, Leaf(path, (key,), rule)
-
-
-def _has_place(module: str, name: str, rows: Sequence[Leaf]) -> bool:
-    """Whether the target must have a module: its leaves are there, or those around it.
-
-    A head may be left out of a port on purpose; a table or a norm, or a module of a small
-    group that is there, is not.
-    """
-    holder = parent(module) if "/" in module else ""
-    inside = any(row.path.startswith(f"{module}/") for row in rows)
-    around = sum(row.path.startswith(f"{holder}/" if holder else "") for row in rows)
-    return (
-        inside
-        or 0 < 2 * around < len(rows)
-        or (around > 0 and name in ("embedding", "scale", "weight"))
-    )
-
-
-def _flax_name(key: str, rank: int) -> str:
-    """What Flax calls a tensor like `key`; a bare parameter keeps its name."""
-    name = last(key)
-    if name == "weight":
-        table = rank == 2 and "embed" in parent(key)
-        return "scale" if rank == 1 else "embedding" if table else "kernel"
-    return {"running_mean": "mean", "running_var": "var"}.get(name, name)
-
-
-def _plain_rule(name: str, rank: int) -> Rule:
-    """The usual rule of a leaf of this name: a kernel has its spatial axes first, then in, out."""
-    axes = (
-        "o i d h w"[: 2 * rank - 1].split() if rank < 6 else "a b c d e f g h"[: 2 * rank].split()
-    )
-    turned = [*axes[2:], axes[1], axes[0]] if name == "kernel" and rank > 1 else axes
-    return Rule(f"{' '.join(axes)} -> {' '.join(turned)}")

@@ -1,0 +1,81 @@
+"""What every leaf of a port should be, where the fault itself may have misled the mapping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from porting.doctor.bits import canonical, constant, equal
+from porting.doctor.evidence import Evidence
+from porting.doctor.foretell import foretold, predicted_path
+from porting.doctor.names import parent
+from porting.doctor.parts import missing_parts
+from porting.doctor.style import renumbered, restyled
+from porting.doctor.unsure import conventional
+from porting.leaves import Leaf
+
+
+def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> dict[str, Leaf]:
+    """The rows of an inferred mapping, those that a fault misled put in line with their likes."""
+
+    def holds(row: Leaf) -> bool:
+        made = evidence.expected(row)
+        return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
+
+    rows = restyled(renumbered(mapping.leaves, evidence.shapes, holds), evidence.shapes, holds)
+    claimed, excused = {key for row in rows.values() for key in row.sources}, excused_keys(mapping)
+
+    def wanted(row: Leaf) -> bool:
+        """Whether a leaf should be: its tensor has no excuse and no twin, or it is there, open."""
+        new = [k for k in row.sources if k not in excused and not has_twin(k, claimed, evidence)]
+        if row.path not in tree:
+            return bool(new)
+        made = evidence.expected(row) if row.path not in rows else None
+        return made is not None and made.shape == tuple(tree[row.path].shape)
+
+    absent = foretold(rows, evidence.shapes) | missing_parts(rows)
+    rows |= {path: row for path, row in absent.items() if wanted(row)}
+    return rows | _resized(rows, tree, evidence)
+
+
+def _resized(
+    rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
+) -> dict[str, Leaf]:
+    """Rows for leaves that no tensor fits, and whose name tells which tensor they are."""
+    claimed = {key for row in rows.values() for key in row.sources}
+    open_ = [path for path in tree if path not in rows]
+    found = {}
+    for key in evidence.shapes if open_ else ():
+        guess = predicted_path(key, rows, evidence.shapes, True) if key not in claimed else None
+        fit = [
+            path
+            for path in open_
+            if guess
+            and parent(path) == parent(guess[0])
+            and _one_length_off(tree[path].shape, evidence.shapes[key])
+        ]
+        row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
+        if row is not None:
+            found[row.path] = row
+    return found
+
+
+def _one_length_off(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two shapes of one rank differ in one length, in whatever order they are."""
+    return len(a) == len(b) and (Counter(a) & Counter(b)).total() == len(a) - 1
+
+
+def excused_keys(mapping: Any) -> set[str]:
+    """Source keys that a mapping leaves out for a reason."""
+    reasons = getattr(mapping, "unused", {}).items()
+    return {key for key, why in reasons if why and "no place" not in why}
+
+
+def has_twin(key: str, keys: Iterable[str], evidence: Evidence) -> bool:
+    """Whether another of `keys` holds the same tensor, and not just one number."""
+    return any(key != k and evidence.same(key, k) for k in keys) and not constant(
+        canonical(evidence.array(key))
+    )
