@@ -327,7 +327,7 @@ def test_a_wrong_leaf_is_no_code_fault(name, path, change, stage):
     assert explain(result).verdict == "weight"
     said = explain(result, diagnosed(result, **{f"params/{path}": "wrong_layout"}))
     assert said.verdict == "weight"
-    assert f"params/{path} is wrong layout" in said.report()
+    assert f"params/{path} has the wrong layout" in said.report()
 
 
 def test_a_leaf_and_a_line_of_code_are_told_apart():

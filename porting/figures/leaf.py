@@ -41,37 +41,20 @@ def leaf_infos(
     joined = leaf.joined([drawable(source[key]) for key in leaf.sources])
     needed = leaf.rule.apply(joined)
     left, right = axis_names(leaf.rule)
-    limit = scales.symmetric_limit(joined, needed, given)
-    title = f"Source: {', '.join(leaf.sources)}"
+    shared = {"limit": scales.symmetric_limit(joined, needed, given)}
     origin = Origin(identity(joined.ndim), joined.shape, start)
-    infos = [array_info("source", title, "source", joined, left, origin, limit=limit, group="file")]
+    title = f"Source: {', '.join(leaf.sources)}"
+    infos = [array_info("source", title, "source", joined, left, origin, group="file", **shared)]
     if given is not None:
         names = right if given.shape == needed.shape else None
         if isinstance(given_places, Rule):
             given_places = replace(origin, rule=given_places)
+        yours = drawable(given)
         infos.append(
-            array_info(
-                "ported",
-                "Your leaf",
-                "yours",
-                drawable(given),
-                names,
-                given_places,
-                limit=limit,
-            )
+            array_info("ported", "Your leaf", "yours", yours, names, given_places, **shared)
         )
-    infos.append(
-        array_info(
-            "needed",
-            "Needed",
-            "needed",
-            needed,
-            right,
-            replace(origin, rule=leaf.rule),
-            limit=limit,
-        )
-    )
-    return infos
+    moved = replace(origin, rule=leaf.rule)
+    return [*infos, array_info("needed", "Needed", "needed", needed, right, moved, **shared)]
 
 
 def drawable(array: Any) -> np.ndarray:

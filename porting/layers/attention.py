@@ -170,6 +170,7 @@ def _mha_sizes(shapes: Shapes, c: Config) -> dict[str, Any]:
 
 
 def check_heads(c: Config, width: int) -> None:
+    """Raise where the number of heads is not given or does not divide the width."""
     if c.num_heads is None:
         raise ArgumentError("Pass num_heads: the shapes do not tell it.")
     if width % c.num_heads:
@@ -249,6 +250,7 @@ def mha_keywords(c: Config, inputs: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def linen_attention(c: Config, rotation: Rotation | None = None) -> linen.Module:
+    """Linen's attention for a configuration; scores get a bias or a rotation where it asks for one."""
     options: dict[str, Any] = {}
     bias = score_bias(c)
     if bias is not None or rotation:  # what Flax's own attention does not do
@@ -263,6 +265,7 @@ def linen_attention(c: Config, rotation: Rotation | None = None) -> linen.Module
 
 
 def nnx_attention(c: Config, rotation: Rotation | None = None, **kw: Any) -> nnx.Module:
+    """The same in NNX; `kw` holds its `rngs`."""
     kdim, vdim = c.kdim or c.embed_dim, c.vdim or c.embed_dim
     module = nnx.MultiHeadAttention(
         num_heads=c.num_heads,

@@ -61,6 +61,7 @@ def _check_conv(c: Config, state: State | None, api: str) -> None:
 
 
 def check_groups(c: Config) -> None:
+    """Raise where the groups do not divide both numbers of channels."""
     if c.groups < 1 or c.in_channels % c.groups or c.out_channels % c.groups:
         raise ArgumentError(
             f"groups = {c.groups} does not divide in_channels = {c.in_channels} and "
@@ -99,6 +100,7 @@ def correlate(
 
 
 def per_channel(bias: np.ndarray, rank: int) -> np.ndarray:
+    """A bias `(C,)` as `(C, 1, …)`, to be added to activations `(N, C, *space)` of `rank` axes of space."""
     return bias.reshape(-1, *[1] * rank)
 
 
@@ -237,6 +239,7 @@ def _conv(rank: int) -> Layer:
 
 
 def check_rank(kernel: list[int], rank: int) -> None:
+    """Raise ValueError where a kernel has not `rank` sizes."""
     if len(kernel) != rank:
         raise ValueError
 

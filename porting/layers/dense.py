@@ -17,6 +17,7 @@ FLAX = "https://flax.readthedocs.io/en/latest/api_reference/flax.linen/layers.ht
 
 
 def bias_leaf(c: Config) -> list[Leaf]:
+    """The row of a bias `(out,)`, which needs no rearrangement; none where there is no bias."""
     return [Leaf("params/bias", ("bias",), identity(1))] if c.bias else []
 
 

@@ -21,6 +21,7 @@ FAST_VARIANCE = (
 
 
 def scale_and_bias(weight: bool, bias: bool, rank: int = 1) -> list[Leaf]:
+    """The rows of `scale` (PyTorch's `weight`) and `bias`, those of them that there are."""
     rows = [Leaf("params/scale", ("weight",), identity(rank))] if weight else []
     return rows + ([Leaf("params/bias", ("bias",), identity(rank))] if bias else [])
 
@@ -32,19 +33,23 @@ def normalise(x: np.ndarray, axes: tuple[int, ...], eps: float) -> np.ndarray:
 
 
 def along_channels(x: np.ndarray, state: State, key: str, other: float) -> Any:
+    """A vector `(C,)` of the state beside activations `(N, C, *space)`; `other` where it has none."""
     return state[key].reshape(-1, *[1] * (x.ndim - 2)) if key in state else other
 
 
 def affine_channels(x: np.ndarray, state: State) -> np.ndarray:
+    """`x · weight + bias` along the channels `(N, C, *space)`."""
     scale = along_channels(x, state, "weight", 1.0)
     return x * scale + along_channels(x, state, "bias", 0.0)
 
 
 def channel_last(x: Any, c: Config) -> Any:
+    """`(N, C, *space)` as `(N, *space, C)`."""
     return np.moveaxis(x, 1, -1)
 
 
 def channel_second(x: Any, c: Config) -> Any:
+    """`(N, *space, C)` as `(N, C, *space)`."""
     return np.moveaxis(x, -1, 1)
 
 

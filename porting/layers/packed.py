@@ -38,14 +38,17 @@ def self_attention(
 
 
 def self_inputs(c: Config) -> tuple[Input, ...]:
+    """The one input of self-attention: `(batch, time, embed_dim)`."""
     return (Input("hidden_states", ("batch", "time", c.embed_dim)),)
 
 
 def self_keywords(c: Config, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """What Flax's attention is called with where query, key and value are one input."""
     return mha_keywords(c, (inputs[0], inputs[0]))
 
 
 def biased_leaves(name: str, key: str, kernel: Rule, bias: Rule, has_bias: bool) -> list[Leaf]:
+    """The rows of a kernel and, if it has one, of its bias."""
     rows = [Leaf(f"params/{name}/kernel", (f"{key}.weight",), kernel)]
     return rows + ([Leaf(f"params/{name}/bias", (f"{key}.bias",), bias)] if has_bias else [])
 

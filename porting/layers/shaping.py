@@ -30,6 +30,7 @@ def functions(apply: Callable[..., Any]) -> dict[str, Any]:
 
 
 def spatial(rank: int) -> dict[str, Any]:
+    """What the rows of layers on `rank` axes of space have in common."""
     return {
         "family": "shaping",
         "inputs": lambda c: (Input("input", ("batch?", "channels", *AXIS_NAMES[rank])),),

@@ -8,6 +8,16 @@ from porting.trace.comparison import Site, StageResult
 from porting.trace.questions import Choice, Problem
 from porting.trace.variants import notable
 
+#: status of a leaf -> what is said of it
+LEAVES = {
+    "wrong_layout": "has the wrong layout",
+    "wrong_source": "holds another tensor",
+    "changed": "has other values",
+    "unported": "was not ported",
+    "missing": "is missing",
+    "ambiguous": "cannot be told from its data",
+}
+
 
 def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     """A choice in words: an expression for what stands between, else the options that matter."""
@@ -31,6 +41,16 @@ def text(
     does: tuple[str, ...],
     statuses: Mapping[str, str],
 ) -> str:
+    """One place that parts: what kind of fault, which leaves, and which variant restores it.
+
+    Args:
+        row, site: the stage, and what surrounds it.
+        verdict: "weight", "code", "weight and code" or "undecided".
+        faults: the choices in which candidate and reference differ.
+        restores: the variants of the candidate's code that restore parity.
+        does: what the candidate computes.
+        statuses: its leaves' path -> status of the diagnosis.
+    """
     heads = {
         "weight": "a weight fault",
         "code": "a code fault",
@@ -38,7 +58,7 @@ def text(
         "undecided": "a fault; without a diagnosis of its leaves, weight or code is open",
     }
     lines = [f"{row.stage}: {heads[verdict]}; {site}."]
-    wrong = [f"{p} is {s.replace('_', ' ')}" for p, s in statuses.items() if s != "ok"]
+    wrong = [f"{path} {LEAVES[status]}" for path, status in statuses.items() if status != "ok"]
     lines += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
     if statuses and not wrong:
         lines.append("Its leaves are all right.")
