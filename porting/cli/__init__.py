@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -24,7 +23,7 @@ from porting.errors import CoverageError, PortingError
 class Commands(TyperGroup):
     """Commands whose refusals are a sentence on stderr and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:
         """Run the command of `ctx`."""
         try:
             return super().invoke(ctx)
