@@ -57,9 +57,12 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """The scripts of the page, from this server only; the address is relative, for any mount."""
-    plotly, page, *parts = (f"gradio_api/file={ASSETS / name}" for name in _SCRIPTS)
+    """Scripts and styles of the page, from this server only; addresses are relative, for any mount."""
+    phone, plotly, page, *parts = (
+        f"gradio_api/file={ASSETS / name}" for name in ("phone.css", *_SCRIPTS)
+    )
     ahead = "".join(f'<link rel="modulepreload" href="{part}">' for part in parts)
     return (
-        f'{ahead}<script defer src="{plotly}"></script><script type="module" src="{page}"></script>'
+        f'<link rel="stylesheet" href="{phone}">{ahead}'
+        f'<script defer src="{plotly}"></script><script type="module" src="{page}"></script>'
     )
