@@ -244,13 +244,12 @@ class Rule:
         """`array` split, selected, reversed and moved: all but the last merge. A view."""
         left, right = self.sides
         sizes = self.axis_sizes(array.shape)
-        array = array[
-            tuple(a.take if a.parts and a.take is not None else slice(None) for a in left)
-        ]
+        parts = (a.take if a.parts and a.take is not None else slice(None) for a in left)
+        array = array[(*parts, ...)]  # the ellipsis keeps a view even of an array without axes
         atoms = [a for axis in left for a in axis.atoms]
         array = array.reshape([sizes.get(a.name, 1) for a in atoms])
         taken = (slice(None) if a.take is None else a.take for a in atoms)
-        array = array[(*taken, ...)]  # the ellipsis keeps a view even where no axis is left
+        array = array[(*taken, ...)]
         kept = [a.name for a in atoms if not isinstance(a.take, int) and a.name != "1"]
         units = [
             i

@@ -65,6 +65,16 @@ def test_there_and_back_is_bit_equal():
         assert back[key].tobytes() == array.tobytes(), key
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_scalar_goes_home_with_its_value(shape):
+    source = {"logit_scale": np.array(2.5, np.float32)}
+    target = {"params": {"logit_scale": np.zeros(shape, np.float32)}}
+    variables, report = port_checkpoint(source, target)
+    assert variables["params"]["logit_scale"].shape == shape
+    home = unport_checkpoint(variables, source, report.mapping)["logit_scale"]
+    assert home.shape == () and home == source["logit_scale"]
+
+
 def test_a_tie_is_kept_and_one_that_came_apart_is_refused():
     table = np.arange(55.0).reshape(11, 5)
     source = {"embed_tokens.weight": table, "lm_head.weight": table.copy()}
