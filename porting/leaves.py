@@ -16,6 +16,7 @@ import numpy as np
 
 from porting.errors import CoverageError, PortingError, RuleError, number_of
 from porting.layouts import Rule
+from porting.tensors import array_of
 
 Arrays = list[np.ndarray]
 Shapes = list[tuple[int, ...]]
@@ -175,7 +176,7 @@ class Leaf:
         if missing:
             raise CoverageError(f"{self.path} needs {', '.join(missing)}, which the source lacks.")
         try:
-            return self.rule.apply(self.joined([np.asarray(source[key]) for key in self.sources]))
+            return self.rule.apply(self.joined([array_of(source[key]) for key in self.sources]))
         except PortingError as error:
             raise RuleError(f"{self.path} from {', '.join(self.sources)}: {error}") from None
 

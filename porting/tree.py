@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from porting.errors import ArgumentError, CoverageError
+from porting.tensors import without_torch
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -41,7 +42,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, (list, tuple)):
             found = flatten({str(i): item for i, item in enumerate(value)}, f"{path}/")
         elif is_leaf(value):
-            found = {path: value}
+            found = {path: without_torch(value)}
         elif value is not None:
             raise ArgumentError(
                 f"{path} holds a {type(value).__name__}, which is neither an array nor a "
@@ -123,6 +124,10 @@ def leaves(target: Any) -> dict[str, Any]:
         if hasattr(target, "init") and hasattr(target, "apply"):
             raise ArgumentError(
                 "A Linen module alone has no shapes. Pass the pair (module, sample_input)."
+            )
+        if hasattr(target, "state_dict"):
+            raise ArgumentError(
+                f"A {type(target).__name__} of PyTorch is a module. Pass its `.state_dict()`."
             )
         raise ArgumentError(
             f"A {type(target).__name__} holds no parameters. Pass a mapping of arrays, an NNX "

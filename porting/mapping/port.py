@@ -17,6 +17,7 @@ from porting.mapping.infer import infer_mapping, source_specs
 from porting.mapping.names import natural
 from porting.mapping.result import NO_PLACE, Mapping, arrays_of, specs_of
 from porting.mapping.unport import same_bits
+from porting.tensors import array_of
 from porting.tree import fold, unflatten
 
 
@@ -154,7 +155,7 @@ def _fill(
     """Every leaf that can be made, and a line for every one that cannot."""
     flat: dict[str, np.ndarray] = {}
     wrong: list[str] = []
-    cache = {key: np.asarray(arrays[key]) for leaf in mapping.leaves.values()
+    cache = {key: array_of(arrays[key]) for leaf in mapping.leaves.values()
              for key in leaf.sources if key in arrays}  # fmt: skip
     for path, leaf in mapping.leaves.items():
         if path not in goal:
@@ -191,7 +192,7 @@ def _false_ties(mapping: Mapping, arrays: AnyMapping[str, Any]) -> list[str]:
         twin = why.removeprefix("tied to ")
         if twin == why or twin not in arrays or key not in arrays:
             continue
-        mine, other = np.asarray(arrays[key]), np.asarray(arrays[twin])
+        mine, other = array_of(arrays[key]), array_of(arrays[twin])
         if not same_bits(mine, other):
             lines.append(f"{key} was taken for another name of {twin}, and their values differ")
     return lines

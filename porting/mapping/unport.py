@@ -11,7 +11,7 @@ import numpy as np
 
 from porting.errors import CoverageError
 from porting.leaves import unport_leaves
-from porting.mapping.result import Mapping
+from porting.mapping.result import Mapping, specs_of
 from porting.tree import fold, leaves
 
 
@@ -42,7 +42,7 @@ def unport_checkpoint(
     (5, 3)
     """
     flat = leaves(variables)
-    specs = getattr(source_specs, "specs", source_specs)
+    specs = specs_of(source_specs)
     missing = [f"{path} is missing" for path in mapping.leaves if path not in flat]
     if missing:
         raise CoverageError("\n".join(["The variables are not complete:", *fold(missing)]))
