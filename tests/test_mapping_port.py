@@ -72,7 +72,8 @@ def test_a_scalar_goes_home_with_its_value(shape):
     variables, report = port_checkpoint(source, target)
     assert variables["params"]["logit_scale"].shape == shape
     home = unport_checkpoint(variables, source, report.mapping)["logit_scale"]
-    assert home.shape == () and home == source["logit_scale"]
+    assert home.shape == ()
+    assert home == source["logit_scale"]
 
 
 def test_a_tie_is_kept_and_one_that_came_apart_is_refused():
