@@ -5,6 +5,8 @@ the keyboard: what is wrong (names, axes, sizes), why that is likely, and what t
 Anything else that escapes is a bug.
 """
 
+from typing import Any
+
 
 class PortingError(ValueError):
     """Base class: a request that cannot be carried out, explained."""
@@ -53,6 +55,17 @@ class CheckpointError(PortingError):
 
     Wrong: a pickled module.  Right: its `state_dict()`.
     """
+
+
+def checked(name: str, value: Any, kinds: type | tuple[type, ...], way_out: str) -> None:
+    """Refuse a `value` that is of none of the `kinds`.
+
+    >>> checked("mapping", 3, dict, "Pass a dictionary.")
+    Traceback (most recent call last):
+    porting.errors.ArgumentError: mapping is of the type int. Pass a dictionary.
+    """
+    if not isinstance(value, kinds):
+        raise ArgumentError(f"{name} is of the type {type(value).__name__}. {way_out}")
 
 
 def number_of(count: int, noun: str) -> str:

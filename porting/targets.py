@@ -103,13 +103,8 @@ def _initialised(text: str, pair: tuple[Any, ...]) -> Any:
     """The leaves of a Linen module and its sample inputs, without their numbers."""
     try:
         return leaves(pair)
-    except PortingError:
-        raise
-    except Exception as error:
-        raise ArgumentError(
-            f"TARGET {text!r}: the module cannot be made with its sample input, {_said(error)}. "
-            "Return (linen_module, sample_input) as in `module.init(key, sample_input)`."
-        ) from None
+    except PortingError as error:
+        raise ArgumentError(f"TARGET {text!r}: {error}") from None
 
 
 def _with_rngs(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,16 +42,19 @@ def array_of(value: Any) -> np.ndarray:
     """A leaf as a NumPy array, a view where its library lends its memory.
 
     Raises:
-        ArgumentError: it stands for an array and holds no values.
+        ArgumentError: it holds no numbers: texts, records, or a shape alone.
 
     >>> array_of([1.0, 2.0])
     array([1., 2.])
     """
     value = without_torch(value)
-    array = None if is_torch(value) else np.asarray(value)
-    if array is None or array.dtype == object:
+    try:
+        array = np.asarray(value)
+    except TypeError:  # a tensor without data, a random key of JAX
+        array = np.array(None)
+    if array.dtype.names or array.dtype.kind in "OSUMm":
         raise ArgumentError(
-            f"A {type(value).__name__} holds no numbers, only a shape. Pass the arrays themselves."
+            f"A {type(value).__name__} holds no numbers. Pass arrays of numbers, not their shapes, keys or texts."
         )
     return array
 

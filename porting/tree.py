@@ -119,7 +119,15 @@ def leaves(target: Any) -> dict[str, Any]:
         import jax
 
         module, *inputs = target
-        return flatten(jax.eval_shape(module.init, jax.random.key(0), *inputs))
+        try:
+            shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+        except Exception as error:  # the module is the person's: it may raise anything
+            raise ArgumentError(
+                "The module cannot be made with its sample input, "
+                f"{type(error).__name__}: {error}. Pass (linen_module, sample_input) as in "
+                "`module.init(key, sample_input)`."
+            ) from error
+        return flatten(shapes)
     elif not any(base.__module__.startswith("flax.nnx") for base in type(target).__mro__):
         if hasattr(target, "init") and hasattr(target, "apply"):
             raise ArgumentError(

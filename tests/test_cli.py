@@ -266,7 +266,7 @@ REFUSED = [
     (("map", RNET, "cli_models:wants"), "raises TypeError: wants() missing 1 required positional"),
     (("map", RNET, "cli_models:ends"), "raises SystemExit: 3. Name a callable"),
     (("map", RNET, "cli_program:model"), "cannot be imported: SystemExit"),
-    (("map", RNET, "cli_models:flat"), "the module cannot be made with its sample input, ValueE"),
+    (("map", RNET, "cli_models:flat"), "The module cannot be made with its sample input, ValueE"),
     (("map", RNET, "cli_models:alone"), "A Linen module alone has no shapes. Pass the pair"),
     (("map", RNET, NNX, "--rules", "none.toml"), "RuleError: The rules file cannot be read"),
     (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from porting.checkpoint.files import Freed
-from porting.errors import ArgumentError
+from porting.errors import ArgumentError, checked
 from porting.tree import flatten, fold
 
 _ALIGNED = 64  # bytes; from such a place JAX takes an array on the CPU without a copy
@@ -36,6 +36,7 @@ def to_jax(variables: Mapping[Any, Any]) -> dict[Any, Any]:
     """
     import jax
 
+    checked("variables", variables, Mapping, "Pass nested dictionaries of arrays.")
     _check_dtypes(flatten({str(key): value for key, value in variables.items()}))
     freed = Freed()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from porting.checkpoint.files import MappedFile
 from porting.checkpoint.msgpack_file import read_msgpack
 from porting.checkpoint.safetensors import read_safetensors
 from porting.checkpoint.torch_file import read_torch_legacy, read_torch_zip
-from porting.errors import CheckpointError
+from porting.errors import CheckpointError, checked
 
 _READABLE = "safetensors, PyTorch (.pt, .pth, .bin), NumPy (.npz, .npy) and Flax msgpack"
 _INSTEAD = f"PortLens reads {_READABLE}."
@@ -200,6 +200,7 @@ def _paths(
 ) -> list[Path]:
     if isinstance(given, str) and given.startswith(hub.PREFIX):
         return hub.fetch(given, max_bytes)
+    checked("path_or_paths", given, (str, os.PathLike, Iterable), "Pass the path of a checkpoint.")
     items = [given] if isinstance(given, (str, os.PathLike)) else list(given)
     if not items or not all(isinstance(item, (str, os.PathLike)) for item in items):
         raise CheckpointError("No file was given. Pass the path of a checkpoint, or of its shards.")

@@ -17,7 +17,7 @@ from porting.checkpoint.contents import check_count, check_name, check_shape, qu
 from porting.checkpoint.directories import spelled
 from porting.checkpoint.reader import open_checkpoint
 from porting.checkpoint.writers import ORBAX, WRITERS, Writer
-from porting.errors import ArgumentError, CheckpointError, number_of
+from porting.errors import ArgumentError, CheckpointError, checked, number_of
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def save_params(
     ...     print(save_params(f"{folder}/p.npz", {"params": {"kernel": np.eye(3)[:, :2]}}))
     p.npz: 1 leaf, 48 bytes, NumPy .npz; read back and compared bit for bit.
     """
+    checked("path", path, (str, os.PathLike), "Pass where to write, such as params.safetensors.")
     target = Path(path)
     writer = _writer(target)
     if metadata and target.suffix != ".safetensors":

@@ -21,8 +21,9 @@ from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
 from porting.doctor.unsure import conventional, settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
-from porting.errors import ArgumentError, number_of
+from porting.errors import ArgumentError, checked, number_of
 from porting.leaves import Leaf
+from porting.tensors import array_of
 from porting.tree import leaves as leaves_of
 
 SHOWN = 6  #: leaves that a text report lists for one finding
@@ -113,14 +114,14 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
         The verdicts, the findings, and the source keys that nothing holds.
 
     Raises:
-        ArgumentError: one side holds no arrays.
+        ArgumentError: the port holds no arrays, or one side what is no array of numbers.
 
     >>> weight = np.arange(9, dtype=np.float32).reshape(3, 3)
     >>> found = diagnose({"fc.weight": weight}, {"params": {"fc": {"kernel": weight}}})
     >>> found.leaves["params/fc/kernel"].status, found.leaves["params/fc/kernel"].fix
     ('wrong_layout', 'source["fc.weight"].T')
     """
-    tree = leaves_of(ported)
+    tree = {path: array_of(leaf) for path, leaf in leaves_of(ported).items()}
     if not tree:
         raise ArgumentError("The ported parameters hold no array. Pass the whole tree.")
     evidence = Evidence(source)
@@ -131,18 +132,19 @@ def diagnose(source: Mapping[str, Any], ported: Any, mapping: Any = None) -> Dia
 def _diagnosed(
     source: Mapping[str, Any], tree: Mapping[str, Any], evidence: Evidence, mapping: Any
 ) -> Diagnosis:
+    from porting.mapping import infer_mapping
+
     given = mapping is not None
     if mapping is None:
-        from porting.mapping import infer_mapping
-
         mapping = infer_mapping(source, tree)
         rows = expected_rows(mapping, tree, evidence)
     else:
-        rows = dict(mapping.leaves)
+        rows = getattr(mapping, "leaves", None)
+        checked("mapping.leaves", rows, Mapping, "Pass what infer_mapping returns, or no mapping.")
+        rows = dict(rows)
     table = Table(rows, evidence)
     verdicts = {
-        path: judge(path, np.asarray(leaf), rows.get(path), evidence, table)
-        for path, leaf in tree.items()
+        path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence, given)
@@ -254,6 +256,7 @@ def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict
     >>> repair(source, ported, diagnose(source, ported))["params/fc/kernel"][0].tolist()
     [0.0, 3.0, 6.0]
     """
+    checked("diagnosis", diagnosis, Diagnosis, "Pass what diagnose returns.")
     evidence = Evidence(source)
     out = {path: np.asarray(leaf) for path, leaf in leaves_of(ported).items()}
     for path, verdict in diagnosis.leaves.items():

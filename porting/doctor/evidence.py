@@ -14,6 +14,7 @@ from porting.doctor.names import words
 from porting.doctor.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
+from porting.tensors import array_of
 from porting.tree import flatten
 
 KNOWN = 2**21  #: elements up to which all values of a source are remembered
@@ -53,7 +54,7 @@ class Evidence:
         """A source tensor."""
         if key in self._views:
             return self._views[key]
-        array = np.asarray(self.source[key])
+        array = array_of(self.source[key])
         if not array.flags.owndata:
             self._views[key] = array
         return array

@@ -43,7 +43,7 @@ def infer_mapping(source: Any, target: Any, rules: Any = None) -> Mapping:
         read by a leaf or in `unused`.
 
     Raises:
-        ArgumentError: one side holds no parameters.
+        ArgumentError: one side is nothing that holds parameters.
         RuleError: the rules cannot be read.
 
     >>> import numpy as np

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.errors import CoverageError, PortingError, number_of
+from porting.errors import CoverageError, PortingError, checked, number_of
 from porting.mapping.casts import cast
 from porting.mapping.infer import infer_mapping, source_specs
 from porting.mapping.names import natural
@@ -122,6 +122,8 @@ def port_checkpoint(
     ((3, 5), 1)
     """
     start = time.perf_counter()
+    if mapping is not None:
+        checked("mapping", mapping, Mapping, "Pass what infer_mapping returns, or leave it out.")
     goal = specs_of(target)
     specs, _ = source_specs(source)
     mapping = infer_mapping(source, goal) if mapping is None else mapping

@@ -27,7 +27,7 @@ from typing import Any
 import re2
 
 from porting import limits
-from porting.errors import LimitError, RuleError
+from porting.errors import LimitError, RuleError, checked
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf, join_named
 from porting.mapping.layouts import candidates, rule_of
@@ -50,8 +50,10 @@ def parse_rules(
     >>> parse_rules("[[leaf]]\\nsource = 'fc.weight'\\npath = 'fc/kernel'\\n")[0]
     [Row(source=('fc.weight',), path='fc/kernel', pattern='', join='only', sure=True, why='')]
     """
+    kinds = (str, Path, AnyMapping)
+    checked("rules", rules, kinds, "Pass the rules file: its path, its text, or its table.")
     table = rules if isinstance(rules, AnyMapping) else _load(rules)
-    unknown = sorted(table.keys() - {"leaf", "ignore"})
+    unknown = sorted(map(str, table.keys() - {"leaf", "ignore"}))
     if unknown:
         raise RuleError(
             f"The rules hold {', '.join(unknown)}. A rules file has rows [[leaf]] and [[ignore]]."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Mapping as AnyMapping
 from typing import Any
 
 import numpy as np
 
-from porting.errors import CoverageError
+from porting.errors import CoverageError, checked
 from porting.leaves import unport_leaves
 from porting.mapping.result import Mapping, specs_of
 from porting.tree import fold, leaves
@@ -41,11 +42,11 @@ def unport_checkpoint(
     >>> unport_checkpoint(variables, specs, report.mapping)["fc.weight"].shape
     (5, 3)
     """
+    checked("mapping", mapping, Mapping, "Pass the mapping of the port, report.mapping.")
     flat = leaves(variables)
     specs = specs_of(source_specs)
-    missing = [f"{path} is missing" for path in mapping.leaves if path not in flat]
-    if missing:
-        raise CoverageError("\n".join(["The variables are not complete:", *fold(missing)]))
+    _all_there("variables", flat, mapping.leaves)
+    _all_there("source specs", specs, [k for leaf in mapping.leaves.values() for k in leaf.sources])
     table = list(mapping.leaves.values())
     made = unport_leaves(table, flat, specs)
     _check_shared(mapping, flat, made)
@@ -63,6 +64,12 @@ def unport_checkpoint(
         for key in specs
         if key in made
     }
+
+
+def _all_there(what: str, given: AnyMapping[str, Any], names: Iterable[str]) -> None:
+    missing = [f"{name} is missing" for name in names if name not in given]
+    if missing:
+        raise CoverageError("\n".join([f"The {what} are not complete:", *fold(missing)]))
 
 
 def _check_shared(

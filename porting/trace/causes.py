@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from porting.errors import PortingError
+from porting.errors import PortingError, checked
 from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
 from porting.trace.owned import leaves_of
@@ -112,6 +112,7 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     >>> result.verdict, result.causes[0].restores
     ('code', ('tanh of its own input',))
     """
+    checked("comparison", comparison, TraceComparison, "Pass what compare_traces returns.")
     meant: dict[str, Choice] = {}
     right = _right_leaves(comparison, diagnosis)
     places = [(row, site) for row in comparison.parting for site in row.sites]

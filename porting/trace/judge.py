@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from porting.errors import checked
 from porting.trace.align import Alignment, align_inputs, is_spatial
 from porting.trace.comparison import Match, Site, StageResult, TraceComparison
 from porting.trace.measure import Measure, units
@@ -45,6 +46,8 @@ def compare_traces(
     >>> compare_traces(right, right).verdict, compare_traces(right, wrong).first.stage
     ('same', 'fc')
     """
+    for name, trace in (("reference", reference), ("candidate", candidate)):
+        checked(name, trace, Trace, "Pass a trace of record_torch, record_linen or record_nnx.")
     matches = _matches(reference, candidate, candidate, mapping)
     seen = worst(matches, candidate)
     judged, replayed = candidate, False

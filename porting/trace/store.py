@@ -11,7 +11,7 @@ import numpy as np
 
 from porting.checkpoint.files import MappedFile
 from porting.checkpoint.safetensors import read_safetensors
-from porting.errors import CheckpointError
+from porting.errors import CheckpointError, checked
 from porting.trace.stages import Stage, Trace
 
 _KEY = "portlens.trace"  #: of the metadata
@@ -68,6 +68,7 @@ def load_trace(path: str | Path) -> Trace:
     Raises:
         CheckpointError: the file is no safetensors file, or holds no trace.
     """
+    checked("path", path, (str, Path), "Pass the file of a trace.")
     contents = read_safetensors(MappedFile(Path(path)))
     try:
         arrays = {name: tensor.read() for name, tensor in contents.tensors.items()}
