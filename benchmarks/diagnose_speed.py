@@ -94,6 +94,22 @@ def scaled(leaves: Leaves) -> Leaves:
     return {p: leaves[p] / np.float32(8) for p in leaves if "query" in p}
 
 
+def shifted_narrowed(leaves: Leaves) -> Leaves:
+    """Every layer holds the one before it, through bfloat16."""
+    return narrowed(shifted(leaves))
+
+
+def shifted_untransposed(leaves: Leaves) -> Leaves:
+    """Every layer holds the one before it, square kernels as PyTorch has them."""
+    moved = shifted(leaves)
+    return {**moved, **untransposed(moved)}
+
+
+def another_model(leaves: Leaves) -> Leaves:
+    """Nothing of this checkpoint at all."""
+    return port(source_tensors(seed=1))
+
+
 FAULTS: dict[str, Callable[[Leaves], Leaves]] = {
     "clean": lambda leaves: {},
     "untransposed": untransposed,
@@ -101,6 +117,9 @@ FAULTS: dict[str, Callable[[Leaves], Leaves]] = {
     "narrowed": narrowed,
     "random_table": random_table,
     "scaled": scaled,
+    "shifted_narrowed": shifted_narrowed,
+    "shifted_untransposed": shifted_untransposed,
+    "another_model": another_model,
 }
 
 
@@ -138,7 +157,7 @@ def measure(folder: Path, fault: str) -> None:
     took = time.perf_counter() - began
     peak = _resident("VmHWM")
     print(
-        f"{fault:14}{took:8.2f} s{yardstick:8.2f} s{took / yardstick:7.1f} x"
+        f"{fault:21}{took:8.2f} s{yardstick:8.2f} s{took / yardstick:7.1f} x"
         f"{peak - before:9.0f} MiB above {before:.0f} ({size:.0f} in the files)  {diagnosis.counts}"
     )
 

@@ -34,14 +34,32 @@ def by_same_rule(q: Question) -> Holding | None:
 
 
 def by_other_leaf(q: Question) -> Holding | None:
-    """What another leaf should hold, bit for bit."""
-    sample = canonical(q.leaf[probes(q.leaf.shape)]).tobytes()
-    for path in _other_leaves(q):
-        if q.table.sample(path) == sample:
-            right = q.table.right(path)
-            if right is not None and equal(q.bits_of(right), q.bits):
-                return Holding(q.table.rows[path].sources, other=path)
-    return None
+    """What a leaf of another tensor should hold, bit for bit."""
+    return next((h for h in _fitting(q) if not _of_home(q, h.keys)), None)
+
+
+def by_other_part(q: Question) -> Holding | None:
+    """What another leaf of the same tensor should hold, bit for bit."""
+    return next((h for h in _fitting(q) if _of_home(q, h.keys)), None)
+
+
+def _fitting(q: Question) -> Iterator[Holding]:
+    """Other leaves that should have these bits, those most like this one first."""
+    if q.row is None or q.leaf.size < TELLING:
+        return
+    own, e = template(q.row.path), q.evidence
+    paths = [p for p in q.table.with_sample(q.leaf) if p != q.row.path]
+    for path in sorted(paths, key=lambda p: template(p) != own):
+        right, keys = q.table.right(path), q.table.rows[path].sources
+        if right is not None and equal(q.bits_of(right), q.bits):
+            twins = [k for k in e.shaped_like(keys[0]) if e.same(k, keys[0])] if len(keys) == 1 else []  # fmt: skip
+            others = tuple(k for k in twins if k not in keys)
+            yield Holding(keys, None, None, "", others, other=path)
+
+
+def _of_home(q: Question, keys: tuple[str, ...]) -> bool:
+    """Whether the keys hold the tensors that the leaf should be made of."""
+    return all(any(q.evidence.same(key, home) for home in q.home) for key in keys)
 
 
 def _other_leaves(q: Question) -> Iterator[str]:

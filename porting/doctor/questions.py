@@ -15,10 +15,11 @@ from porting.doctor.holding import Holding, Question
 #: what is asked about a leaf, in order, and whether it takes a row that tells something
 QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (own.own_cast, True),
+    (others.by_other_leaf, False),
     (own.own_rearranged, True),
     (own.own_narrowed, True),
     (others.by_same_rule, False),
-    (others.by_other_leaf, False),
+    (others.by_other_part, False),
     (others.by_print, False),
     (others.by_other_print, False),
     (own.own_part, True),

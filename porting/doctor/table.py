@@ -28,7 +28,7 @@ class Table:
     rows: Mapping[str, Leaf]
     evidence: Evidence
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
-    _samples: dict[str, bytes] = field(default_factory=dict)
+    _sampled: dict[tuple[int, ...], dict[bytes, list[str]]] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
 
     def right(self, path: str) -> np.ndarray | None:
@@ -56,13 +56,17 @@ class Table:
         """Paths of the leaves that are made of `sources`."""
         return [path for path, row in self.rows.items() if row.sources == sources]
 
-    def sample(self, path: str) -> bytes:
-        """The bits of a few elements of what the leaf at `path` should be."""
-        if path not in self._samples:
-            made = self.right(path)
-            assert made is not None
-            self._samples[path] = canonical(made[probes(made.shape)]).tobytes()
-        return self._samples[path]
+    def with_sample(self, leaf: np.ndarray) -> list[str]:
+        """Paths of the leaves that should have the shape of `leaf` and a few of its bits."""
+        shape = leaf.shape
+        if shape not in self._sampled:
+            found: dict[bytes, list[str]] = {}
+            for path in self.of_shape(shape):
+                made = self.right(path)
+                if made is not None:
+                    found.setdefault(_sample(made), []).append(path)
+            self._sampled[shape] = found
+        return self._sampled[shape].get(_sample(leaf), [])
 
     def extent(self, path: str) -> Extent | None:
         """The smallest and largest value of what the leaf at `path` should be."""
@@ -70,3 +74,8 @@ class Table:
             made = self.right(path)
             self._extents[path] = None if made is None else extent(made)
         return self._extents[path]
+
+
+def _sample(array: np.ndarray) -> bytes:
+    """The bits of a few elements."""
+    return canonical(array[probes(array.shape)]).tobytes()
