@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from porting.doctor.cells import lost_leaves
 from porting.doctor.evidence import Evidence
 from porting.doctor.expected import excused_keys, expected_rows, has_twin
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.foretell import odd_paths, predicted_path
 from porting.doctor.judge import judge
+from porting.doctor.readings import other_readings
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
@@ -136,7 +138,7 @@ def _diagnosed(
 
     given = mapping is not None
     if mapping is None:
-        mapping = infer_mapping(source, tree)
+        mapping = infer_mapping(source, {**tree, **lost_leaves(tree)})
         rows = expected_rows(mapping, tree, evidence)
     else:
         rows = getattr(mapping, "leaves", None)
@@ -148,6 +150,7 @@ def _diagnosed(
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence, given)
+    verdicts = verdicts if given else other_readings(verdicts, tree, rows, evidence)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = relate(verdicts, list(evidence.shapes))

@@ -25,7 +25,8 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
         made = evidence.expected(row)
         return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
 
-    rows = restyled(renumbered(mapping.leaves, evidence.shapes, holds), evidence.shapes, holds)
+    there = {path: row for path, row in mapping.leaves.items() if path in tree}
+    rows = restyled(renumbered(there, evidence.shapes, holds), evidence.shapes, holds)
     claimed, excused = {key for row in rows.values() for key in row.sources}, excused_keys(mapping)
 
     def wanted(row: Leaf) -> bool:
@@ -36,7 +37,8 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
         made = evidence.expected(row) if row.path not in rows else None
         return made is not None and made.shape == tuple(tree[row.path].shape)
 
-    absent = foretold(rows, evidence.shapes) | missing_parts(rows)
+    lost = {path: row for path, row in mapping.leaves.items() if path not in tree}
+    absent = foretold(rows, evidence.shapes) | missing_parts({**rows, **lost}) | lost
     rows |= {path: row for path, row in absent.items() if wanted(row)}
     return rows | _resized(rows, tree, evidence)
 
