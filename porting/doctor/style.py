@@ -109,14 +109,24 @@ def restyled(
     out = dict(rows)
     for family, likes in groups.items():
         telling = [row for row in likes if _oblong(row, shapes)]
-        order, touched = _usual_of(telling or likes, family), telling or likes
         if len(telling) == 1 and holds is not None and _backed(telling[0], likes, holds):
             continue
-        if order is None and telling and holds is not None:
-            order, touched = _held_by_most(likes, telling, holds), likes
+        order, touched = _usual_of(telling or likes, family), telling or likes
+        if telling and holds is not None:
+            squares = [row for row in likes if row not in telling]
+            if order is None:
+                order, touched = _held_by_most(likes, telling, holds), likes
+            elif _outvoted(order, squares, family, holds):
+                usual = USUAL[len(order)]
+                if not any(_out_first(row, shapes) for row in telling):
+                    out |= {row.path: _questioned(row, usual) for row in squares}
+                    continue
+                order, touched = usual, likes
+            else:
+                touched = [*telling, *(row for row in squares if holds(_ordered(row, order)))]
         for row in touched:
             if order is not None and order_of(row.rule) != order:
-                out[row.path] = replace(row, rule=_rule(order))
+                out[row.path] = _ordered(row, order)
     return out
 
 
@@ -140,12 +150,27 @@ def _backed(row: Leaf, likes: Sequence[Leaf], holds: Holds) -> bool:
     return holds(row) and any(map(holds, others))
 
 
+def _outvoted(
+    order: tuple[int, ...], squares: Sequence[Leaf], family: tuple[object, ...], holds: Holds
+) -> bool:
+    """Whether shapes speak for an order that is not Flax's, and the values of all squares for that.
+
+    Then the oblong kernels were left as they are, and the squares are right. A source with
+    `in` in front (GPT-2) is ported in both ways, so there the shapes have the last word.
+    """
+    name, rank, front = family
+    usual = USUAL.get(int(str(rank)))
+    if name != "kernel" or usual is None or front is False or order == usual or not squares:
+        return False
+    return all(holds(_ordered(row, usual)) and not holds(_ordered(row, order)) for row in squares)
+
+
 def _held_by_most(
     likes: Sequence[Leaf], telling: Sequence[Leaf], holds: Holds
 ) -> tuple[int, ...] | None:
     """Of the orders that shapes speak for, the one that more leaves have by their values."""
     orders = {order for row in telling if (order := order_of(row.rule))}
-    votes = {o: sum(holds(replace(row, rule=_rule(o))) for row in likes) for o in orders}
+    votes = {o: sum(holds(_ordered(row, o)) for row in likes) for o in orders}
     best, *others = sorted(orders, key=lambda o: -votes[o])
     return best if not others or votes[best] > votes[others[0]] else None
 
@@ -181,6 +206,26 @@ def _front_of_likes(key: str, shapes: Shapes) -> bool:
         if near and bias is not None and len(shape) == 2 and shape[0] != shape[1]:
             return tuple(bias) == (shape[0],)
     return True
+
+
+def _out_first(row: Leaf, shapes: Shapes) -> bool:
+    """Whether the bias beside an oblong kernel proves that `out` comes first in the source."""
+    bias = shapes.get(f"{parent(row.sources[0])}.bias")
+    return bias is not None and tuple(bias) == tuple(shapes[row.sources[0]])[:1]
+
+
+def _questioned(row: Leaf, order: Sequence[int]) -> Leaf:
+    """The row as one of two readings, its axes in `order` being the other."""
+    if not hasattr(row, "confident"):
+        return row
+    reason = "the oblong kernels lie in one order, and the square ones in another"
+    doubt = {"confident": False, "reason": reason, "alternatives": (_ordered(row, order),)}
+    return replace(row, **doubt)  # type: ignore[arg-type]
+
+
+def _ordered(row: Leaf, order: Sequence[int]) -> Leaf:
+    """The row with its axes in another order."""
+    return replace(row, rule=_rule(order))
 
 
 def _rule(order: Sequence[int]) -> Rule:
