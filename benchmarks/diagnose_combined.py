@@ -20,6 +20,7 @@ from benchmarks.diagnose_kinds import (
     _key,
     _layered,
     _pick,
+    _plain2,
     _rotary,
     _square,
     _swap,
@@ -156,3 +157,46 @@ def module_missing(port: Port, rng: np.random.Generator) -> Changes | None:
     stem = path.rsplit("/", 1)[0] if path else ""
     lost = [p for p in port.leaves if path and p.rsplit("/", 1)[0] == stem]
     return {p: (None, Wrong(("missing",))) for p in lost} or None
+
+
+def _oblong(port: Port) -> list[str]:
+    """Kernels whose shape changes when they are left as they are, `out` first by their bias."""
+    biases = {p: f"{_key(port, p).rsplit('.', 1)[0]}.bias" for p in _plain2(port)}
+    return [
+        p for p, bias in biases.items()
+        if bias in port.source and len(set(port.leaves[p].shape)) > 1
+        and port.source[bias].shape == port.leaves[p].shape[-1:]
+    ]  # fmt: skip
+
+
+def _left(port: Port, paths: list[str]) -> Changes | None:
+    """Kernels left as the source has them; the clean squares beside them must stay clean."""
+    return {
+        p: (np.asarray(port.leaves[p].T, order="C"), Wrong(("wrong_layout",), _key(port, p), ("untransposed", "transposed")))
+        for p in paths
+    } or None  # fmt: skip
+
+
+@fault
+def one_oblong_untransposed(port: Port, rng: np.random.Generator) -> Changes | None:
+    """One kernel of another shape than the model's, told by its likes."""
+    likes = _plain2(port)
+    path = _pick(rng, [p for p in likes if len(set(port.leaves[p].shape)) > 1])
+    return _left(port, [path]) if path and len(likes) > 3 else None
+
+
+@fault
+def all_oblong_untransposed(port: Port, rng: np.random.Generator) -> Changes | None:
+    """Every oblong kernel left as it is, every square one right."""
+    plain, oblong = _plain2(port), _oblong(port)
+    squares = [p for p in plain if len(set(port.leaves[p].shape)) == 1]
+    told = squares and len(oblong) + len(squares) == len(plain)
+    return _left(port, oblong) if told else None
+
+
+@fault
+def gate_missing(port: Port, rng: np.random.Generator) -> Changes | None:
+    """A leaf of a recurrent cell is not there (a GRU's hidden bias of n is none in NNX)."""
+    cells = [p for p in port.leaves if "/cell/" in p and not p.endswith("hn/bias")]
+    path = _pick(rng, cells)
+    return {path: (None, Wrong(("missing",)))} if path else None

@@ -1,7 +1,8 @@
 """More self-made ports for the fault benchmark, whose rows `diagnose` infers from the names.
 
 Grouped-query packing, a packed gate and up, both directions of two LSTM layers, fused weight
-norm, a stack of attention layers, and paths that are spelled unlike the keys.
+norm, a stack of attention layers, paths that are spelled unlike the keys, and kernels, packings
+and gates that only the rest of the model tells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.diagnose_models import Port, _port
+from benchmarks.diagnose_models import Port, _port, gru
 from porting.layouts import Rule, identity
 from porting.leaves import STACK, SUM, Leaf, weight_norm
 
@@ -128,4 +129,37 @@ def renamed(seed: int = 16, layers: int = 3, width: int = 16) -> Port:
     return replace(_port("renamed", source, rows), given=False)
 
 
-MORE = (falcon, gated, bidirectional, weight_normed, stacked, renamed)
+def conv1d(seed: int = 17, layers: int = 3, width: int = 12) -> Port:
+    """GPT-2's Conv1D, `(in, out)`, into kernels of `(out, in)` as transformers' Flax has them."""
+    draw = np.random.default_rng(seed).standard_normal
+    sizes = {"attn.c_attn": (1, 3), "attn.c_proj": (1, 1), "mlp.c_fc": (1, 4), "mlp.c_proj": (4, 1)}
+    source, rows = {}, []
+    for n in range(layers):
+        for part, (i, o) in sizes.items():
+            s, p = (
+                f"transformer.h.{n}.{part}.",
+                f"params/transformer/h/{n}/{part}/".replace(".", "/"),
+            )
+            source |= {f"{s}weight": draw((i * width, o * width)), f"{s}bias": draw(o * width)}
+            rows.append(Leaf(f"{p}kernel", (f"{s}weight",), LINEAR))
+            rows.append(Leaf(f"{p}bias", (f"{s}bias",), identity(1)))
+    return replace(_port("conv1d", source, rows), given=False)
+
+
+def interleaved(seed: int = 18, layers: int = 3, width: int = 16) -> Port:
+    """A packed gate and up projection, row by row; no name tells it from halves."""
+    port = gated(seed, layers, width)
+    by_row = Rule("(h p=0) i -> i h", {"p": 2}), Rule("(h p=1) i -> i h", {"p": 2})
+    rows = [
+        replace(row, rule=by_row["up_proj" in path]) if row.rule.selects else row
+        for path, row in port.rows.items()
+    ]
+    return replace(_port("interleaved", port.source, rows), given=False)
+
+
+def cell(seed: int = 19) -> Port:
+    """A GRU cell of which only the names tell what its gates are."""
+    return replace(gru(seed, 9, 16), name="cell", given=False)
+
+
+MORE = (falcon, gated, bidirectional, weight_normed, stacked, renamed, conv1d, interleaved, cell)

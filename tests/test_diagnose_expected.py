@@ -12,6 +12,7 @@ from porting.doctor.names import alike
 from porting.doctor.style import order_of, renumbered, restyled
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
+from porting.mapping import infer_mapping
 
 KEPT, MOVED = Rule("o i -> o i"), Rule("o i -> i o")
 
@@ -172,3 +173,154 @@ def test_a_leaf_of_two_tensors_of_another_layer_is_told_from_its_own():
         verdict = shifted.leaves[path.format(i)]
         assert verdict.wrong
         assert np.array_equal(verdict.row.apply(source), packed[i])
+
+
+def accused(diagnosis, broken=()):
+    return [p for p, v in diagnosis.leaves.items() if v.wrong and p not in broken]
+
+
+@pytest.mark.parametrize("part", ["attn/c_attn", "attn/c_proj", "mlp/c_proj"])
+def test_one_kernel_left_as_it_is_accuses_no_square_beside_it(part):
+    sizes = {"attn.c_attn": (7, 21), "attn.c_proj": (7, 7), "mlp.c_fc": (7, 28), "mlp.c_proj": (28, 7)}  # fmt: skip
+    source, leaves = {}, {}
+    for n in range(3):
+        for name, shape in sizes.items():
+            key, path = f"h.{n}.{name}", f"h/{n}/{name}".replace(".", "/")
+            source |= {f"{key}.weight": draw(*shape, seed=n), f"{key}.bias": draw(shape[1], seed=n)}
+            leaves[f"{path}/kernel"] = np.asarray(source[f"{key}.weight"].T, order="C")
+            leaves[f"{path}/bias"] = source[f"{key}.bias"]
+    path = f"h/1/{part}/kernel"
+    leaves[path] = np.asarray(leaves[path].T, order="C")
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.leaves[path].kind == "untransposed"
+    assert not accused(diagnosis, [path])
+
+
+def encoder(bias):
+    source, leaves = {}, {}
+    for n in range(3):
+        for name, shape in {"q": (7, 7), "k": (7, 7), "fc1": (28, 7), "fc2": (7, 28)}.items():
+            key = f"layer.{n}.{name}"
+            source[f"{key}.weight"] = draw(*shape, seed=10 * n + ord(name[0]))
+            leaves[f"layer/{n}/{name}/kernel"] = np.asarray(source[f"{key}.weight"].T, order="C")
+            if bias:
+                source[f"{key}.bias"] = leaves[f"layer/{n}/{name}/bias"] = draw(shape[0], seed=n)
+    return source, leaves
+
+
+def untransposed(leaves, square):
+    return {
+        p: np.asarray(a.T, order="C") for p, a in leaves.items()
+        if a.ndim == 2 and (a.shape[0] == a.shape[1]) == square
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_all_oblong_kernels_left_as_they_are_accuse_no_square(bias):
+    source, leaves = encoder(bias)
+    broken = untransposed(leaves, square=False)
+    diagnosis = diagnose(source, leaves | broken)
+    assert not accused(diagnosis, broken)
+    if bias:  # a bias tells that `out` comes first: a Dense would have it last
+        assert {diagnosis.leaves[p].kind for p in broken} == {"untransposed"}
+    else:  # without one, the squares may as well be the odd ones
+        open_ = [p for p, v in diagnosis.leaves.items() if v.status == "ambiguous"]
+        assert open_ == [p for p in leaves if "/q/" in p or "/k/" in p]
+
+
+def test_all_square_kernels_left_as_they_are_are_still_wrong():
+    source, leaves = encoder(bias=True)
+    broken = untransposed(leaves, square=True)
+    diagnosis = diagnose(source, leaves | broken)
+    assert {p for p, v in diagnosis.leaves.items() if v.kind == "untransposed"} == broken.keys()
+    assert not accused(diagnosis, broken)
+
+
+def gate_and_up(read, layers=3):
+    source = {f"layers.{n}.mlp.gate_up_proj.weight": draw(16, 8, seed=n) for n in range(layers)}
+    leaves = {}
+    for n, packed in enumerate(source.values()):
+        for j, name in enumerate(("gate_proj", "up_proj")):
+            part = np.asarray(read(packed, j, n).T, order="C")
+            leaves[f"params/layers_{n}/mlp/{name}/kernel"] = part
+    return source, leaves
+
+
+def halves(packed, j, n):
+    return packed[8 * j : 8 * j + 8]
+
+
+def by_row(packed, j, n):
+    return packed[j::2]
+
+
+def in_groups(packed, j, n):
+    return packed.reshape(4, 2, 2, 8)[:, j].reshape(8, 8)
+
+
+@pytest.mark.parametrize("read", [by_row, in_groups])
+def test_a_packing_that_no_name_tells_is_a_question(read):
+    source, leaves = gate_and_up(read)
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.counts == {"ambiguous": 6}
+    note = diagnosis.leaves["params/layers_0/mlp/up_proj/kernel"].note
+    assert "interleaved" in note
+    assert "in blocks" in note
+    path = "params/layers_1/mlp/up_proj/kernel"
+    broken = diagnose(source, leaves | {path: np.asarray(leaves[path].T, order="C")})
+    assert accused(broken) == [path]
+    assert np.array_equal(eval(broken.leaves[path].fix, {"np": np, "source": source}), leaves[path])
+
+
+def test_a_packing_is_wrong_where_another_layer_or_a_mapping_decides():
+    assert diagnose(*gate_and_up(halves)).counts == {"ok": 6}
+    source, leaves = gate_and_up(lambda w, j, n: (by_row if n == 1 else halves)(w, j, n))
+    assert diagnose(source, leaves).counts == {"ok": 4, "wrong_layout": 2}
+    source, leaves = gate_and_up(by_row)
+    rows = infer_mapping(source, leaves)
+    assert diagnose(source, leaves, rows).counts == {"wrong_layout": 6}
+
+
+def test_gates_of_an_lstm_interleaved_are_wrong_as_its_names_tell():
+    source = {"rnn.weight_ih_l0": draw(32, 8), "rnn.weight_hh_l0": draw(32, 8, seed=1)}
+    leaves = {
+        f"cell/{side}{gate}/kernel": np.asarray(source[f"rnn.weight_{side}h_l0"][j::4].T, order="C")
+        for side in "ih"
+        for j, gate in enumerate("ifgo")
+    }
+    assert diagnose(source, leaves).counts == {"wrong_layout": 8}
+
+
+def gru_cell(hidden=6):
+    source = {
+        "gru.weight_ih_l0": draw(3 * hidden, 5), "gru.weight_hh_l0": draw(3 * hidden, hidden),
+        "gru.bias_ih_l0": draw(3 * hidden), "gru.bias_hh_l0": draw(3 * hidden, seed=1),
+    }  # fmt: skip
+    leaves = {}
+    for j, gate in enumerate("rzn"):
+        part = slice(hidden * j, hidden * (j + 1))
+        for side in "ih":
+            weight = source[f"gru.weight_{side}h_l0"][part]
+            leaves[f"params/cell/{side}{gate}/kernel"] = np.asarray(weight.T, order="C")
+        biases = [source[f"gru.bias_{side}h_l0"][part] for side in "ih"]
+        if gate == "n":
+            leaves |= {f"params/cell/{s}n/bias": b for s, b in zip("ih", biases, strict=True)}
+        else:
+            leaves[f"params/cell/i{gate}/bias"] = biases[0] + biases[1]
+    return source, leaves
+
+
+@pytest.mark.parametrize("lost", [p for p in gru_cell()[1] if p != "params/cell/hn/bias"])
+def test_a_gru_that_lost_a_leaf_has_no_other_that_is_wrong(lost):
+    source, leaves = gru_cell()
+    assert diagnose(source, leaves).counts == {"ok": 10}
+    diagnosis = diagnose(source, {p: a for p, a in leaves.items() if p != lost})
+    assert diagnosis.counts == {"ok": 9, "missing": 1}
+    made = eval(diagnosis.leaves[lost].fix, {"np": np, "source": source})
+    assert np.array_equal(made, leaves[lost])
+
+
+def test_a_gru_without_a_hidden_bias_of_its_own_misses_none():
+    source, leaves = gru_cell()
+    del leaves["params/cell/hn/bias"]  # nnx.GRUCell has no place for it
+    assert diagnose(source, leaves).counts == {"ok": 9}

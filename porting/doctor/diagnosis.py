@@ -17,7 +17,7 @@ from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import fix_line, right_array
 from porting.doctor.foretell import odd_paths, predicted_path
 from porting.doctor.judge import judge
-from porting.doctor.readings import other_readings
+from porting.doctor.readings import questions_of, reread
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
@@ -144,13 +144,15 @@ def _diagnosed(
         rows = getattr(mapping, "leaves", None)
         checked("mapping.leaves", rows, Mapping, "Pass what infer_mapping returns, or no mapping.")
         rows = dict(rows)
+    other = {} if given else reread(rows, tree, evidence)
+    rows |= other
     table = Table(rows, evidence)
     verdicts = {
         path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }
     verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence, given)
-    verdicts = verdicts if given else other_readings(verdicts, tree, rows, evidence)
+    verdicts = questions_of(verdicts, other)
     verdicts = _oddly_named(verdicts, rows)
     verdicts |= _missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = relate(verdicts, list(evidence.shapes))

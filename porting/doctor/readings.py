@@ -17,93 +17,120 @@ import numpy as np
 from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.names import parent, template
+from porting.doctor.values import narrow_type, single, through
 from porting.doctor.verdict import LeafVerdict
+from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
 
-#: the left side of a rule that takes one block of a packed axis
-_BLOCK = re.compile(r"^((?:\w+ )*)\((\w+)=(\d+) [^()]*\)")
+Rows = dict[str, Leaf]
+
+#: what takes one block of a packed axis in a rule: the block, its number, what is in it
+_BLOCK = re.compile(r"\((\w+)=(\d+) (\w+)\)")
+_GROUP = "group"  #: the axis of the groups in which parts are interleaved
 #: keys of PyTorch's own modules, which pack in blocks and in no other way
 _TOLD = re.compile(r"(in_proj_(weight|bias)|(weight|bias)_[ih]h(_l\d+)?(_reverse)?)$")
 
 
-def other_readings(
-    verdicts: Mapping[str, LeafVerdict],
-    tree: Mapping[str, Any],
-    rows: Mapping[str, Leaf],
-    evidence: Evidence,
-) -> dict[str, LeafVerdict]:
-    """The verdicts on parts whose whole packed tensor was read in another known way: a question.
+def reread(rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence) -> Rows:
+    """The rows of packed tensors that the whole port reads in another known way, in that way.
 
-    A tensor of the same module, there or in another layer, that was read as is usual decides:
-    then it is none.
+    One part that is there as it is usual decides for the usual way, in whatever layer it is.
 
     Args:
-        verdicts: by path.
-        tree: the given leaves.
         rows: what the names say.
+        tree: the given leaves.
         evidence: the source.
     """
-    usual: set[str] = set()
-    open_: dict[str, dict[str, LeafVerdict]] = {}
-    for key, parts in _packed(rows).items():
-        here = {path: verdicts[path] for path in parts if path in tree and path in verdicts}
-        if len(here) == len(parts) and all(v.status == "ok" for v in here.values()):
-            usual.add(template(parent(key)))
-        elif len(here) == len(parts) and all(v.status == "wrong_layout" for v in here.values()):
-            text = _read_as(parts, tree, evidence)
-            open_[key] = {p: _question(v, text) for p, v in here.items() if text}
-    told = [found for key, found in open_.items() if template(parent(key)) not in usual]
-    return dict(verdicts) | {path: v for found in told for path, v in found.items()}
+
+    def held(row: Leaf) -> bool:
+        return row.path in tree and _holds(row, np.asarray(tree[row.path]), evidence)
+
+    out: Rows = {}
+    for module in _modules(rows).values():
+        if any(held(row) for parts in module.values() for row in parts.values()):
+            continue
+        for key, parts in module.items():
+            others = next((m for m in _others(parts, evidence) if all(map(held, m.values()))), None)
+            likes = [p for k, p in module.items() if template(k) == template(key)]
+            if others and _complete(parts):
+                groups = _groups(next(iter(others.values())))
+                for like in likes:
+                    out |= {path: _interleaved(row, groups, evidence) for path, row in like.items()}
+    return out
 
 
-def _packed(rows: Mapping[str, Leaf]) -> dict[str, dict[str, Leaf]]:
-    """Packed tensor -> the rows that take its blocks, path -> row; those that take all of them."""
-    found: dict[str, dict[str, Leaf]] = {}
+def questions_of(
+    verdicts: Mapping[str, LeafVerdict], other: Mapping[str, Leaf]
+) -> dict[str, LeafVerdict]:
+    """The verdicts, each leaf that is right only by another reading made a question."""
+    out = dict(verdicts)
+    for path, row in other.items():
+        if path in out and out[path].status == "ok":
+            note = (
+                f"With its likes it is all of {row.sources[0]}, the parts interleaved ({row.rule}): "
+                "right if the source is packed so, wrong if in blocks. The names do not tell."
+            )
+            out[path] = replace(out[path], status="ambiguous", kind="split", note=note)
+    return out
+
+
+def _modules(rows: Mapping[str, Leaf]) -> dict[str, dict[str, Rows]]:
+    """Like modules of all layers -> packed tensor -> the rows that take its blocks."""
+    found: dict[str, dict[str, Rows]] = {}
     for path, row in rows.items():
-        if row.join is ONLY and _BLOCK.match(row.rule.pattern) and not _TOLD.search(row.sources[0]):
-            found.setdefault(row.sources[0], {})[path] = row
-    return {key: parts for key, parts in found.items() if _complete(list(parts.values()))}
+        key = row.sources[0]
+        if row.join is ONLY and _BLOCK.search(row.rule.pattern) and not _TOLD.search(key):
+            found.setdefault(template(parent(key)), {}).setdefault(key, {})[path] = row
+    return found
 
 
-def _complete(parts: list[Leaf]) -> bool:
+def _complete(parts: Mapping[str, Leaf]) -> bool:
     """Whether the rows take every block once."""
-    picks = [_BLOCK.match(row.rule.pattern) for row in parts]
-    count = _count(parts[0])
-    return sorted(int(pick[3]) for pick in picks if pick) == list(range(count))
+    picks = [_BLOCK.findall(row.rule.pattern)[0] for row in parts.values()]
+    sizes = dict(next(iter(parts.values())).rule.sizes)
+    return sorted(int(number) for _, number, _ in picks) == list(range(sizes[picks[0][0]]))
 
 
-def _count(row: Leaf) -> int:
-    """How many blocks the packed axis of a row has."""
-    pick = _BLOCK.match(row.rule.pattern)
-    return int(dict(row.rule.sizes)[pick[2]]) if pick else 0
+def _holds(row: Leaf, leaf: np.ndarray, evidence: Evidence) -> bool:
+    """Whether a leaf has the values that its row makes, in its own type or through a narrow one."""
+    made = evidence.expected(row)
+    if made is None or made.shape != leaf.shape:
+        return False
+    if equal(canonical(made), canonical(leaf)):
+        return True
+    narrow = narrow_type(leaf)
+    return narrow is not None and equal(canonical(through(narrow)(single(made))), canonical(leaf))
 
 
-def _read_as(parts: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence) -> str:
-    """How all parts together were read, in words; "" if in no known way."""
-    first = next(iter(parts.values()))
-    match = _BLOCK.match(first.rule.pattern)
-    axis, count = (len(match[1].split()) if match else 0), _count(first)
-    source = evidence.array(first.sources[0])
-    given = {path: canonical(np.asarray(tree[path])) for path in parts}
-    each = source.shape[axis] // count
-    for groups, packed in _regrouped(source, axis, count):
-        made = {path: canonical(row.rule.apply(packed)) for path, row in parts.items()}
-        if all(equal(made[path], given[path]) for path in parts):
-            return "row by row" if groups == each else f"in {groups} groups (heads)"
-    return ""
-
-
-def _regrouped(source: np.ndarray, axis: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The tensor as it would be in blocks, were its parts interleaved in so many groups."""
-    each, shape = source.shape[axis] // count, source.shape
+def _others(parts: Mapping[str, Leaf], evidence: Evidence) -> Iterator[Rows]:
+    """The rows of one packed tensor by its other readings, one number of groups after another."""
+    each = _each(next(iter(parts.values())), evidence)
     for groups in (n for n in range(2, each + 1) if each % n == 0):
-        split = source.reshape(*shape[:axis], groups, count, each // groups, *shape[axis + 1 :])
-        yield groups, split.swapaxes(axis, axis + 1).reshape(shape)
+        yield {path: _interleaved(row, groups, evidence) for path, row in parts.items()}
 
 
-def _question(verdict: LeafVerdict, text: str) -> LeafVerdict:
-    note = (
-        f"All parts of {verdict.expected_source} together are the whole tensor, interleaved {text}: "
-        "right if the source is packed so, wrong if in blocks. The names do not tell."
-    )
-    return replace(verdict, status="ambiguous", note=note, fix="")
+def _each(row: Leaf, evidence: Evidence) -> int:
+    """How long one block is."""
+    block = _BLOCK.findall(row.rule.pattern)[0]
+    sizes = row.rule.axis_sizes(evidence.shapes[row.sources[0]])
+    return sizes[block[2]]
+
+
+def _groups(row: Leaf) -> int:
+    """In how many groups a row of `_interleaved` reads; 0 for one after the other."""
+    return dict(row.rule.sizes).get(_GROUP, 0)
+
+
+def _interleaved(row: Leaf, groups: int, evidence: Evidence) -> Leaf:
+    """The row with its parts interleaved in `groups`; all apart for 0, or where a group is one."""
+    block, number, inside = _BLOCK.findall(row.rule.pattern)[0]
+    left, right = row.rule.pattern.split(" -> ")
+    sizes = dict(row.rule.sizes)
+    if groups in (0, _each(row, evidence)):
+        left = _BLOCK.sub(f"({inside} {block}={number})", left)
+        return replace(row, rule=Rule(f"{left} -> {right}", sizes))
+    left = _BLOCK.sub(f"({_GROUP} {block}={number} {inside})", left)
+    bare = inside in re.sub(r"\([^()]*\)", "", right).split()
+    both = f"({_GROUP} {inside})" if bare else f"{_GROUP} {inside}"
+    right = re.sub(rf"\b{inside}\b", both, right)
+    return replace(row, rule=Rule(f"{left} -> {right}", {**sizes, _GROUP: groups}))

@@ -153,16 +153,17 @@ def _backed(row: Leaf, likes: Sequence[Leaf], holds: Holds) -> bool:
 def _outvoted(
     order: tuple[int, ...], squares: Sequence[Leaf], family: tuple[object, ...], holds: Holds
 ) -> bool:
-    """Whether shapes speak for an order that is not Flax's, and the values of all squares for that.
+    """Whether shapes speak for an order that is not Flax's, and the values of squares for Flax's.
 
     Then the oblong kernels were left as they are, and the squares are right. A source with
     `in` in front (GPT-2) is ported in both ways, so there the shapes have the last word.
     """
     name, rank, front = family
     usual = USUAL.get(int(str(rank)))
-    if name != "kernel" or usual is None or front is False or order == usual or not squares:
+    if name != "kernel" or usual is None or front is False or order == usual:
         return False
-    return all(holds(_ordered(row, usual)) and not holds(_ordered(row, order)) for row in squares)
+    right, left = (sum(holds(_ordered(row, o)) for row in squares) for o in (usual, order))
+    return right > 0 and right >= 2 * left
 
 
 def _held_by_most(
