@@ -147,6 +147,7 @@ def _diagnosed(
     other = {} if given else reread(rows, tree, evidence)
     rows |= other
     table = Table(rows, evidence)
+    evidence.sightings.watch(map(np.asarray, tree.values()))
     verdicts = {
         path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }

@@ -11,13 +11,12 @@ import numpy as np
 
 from porting.doctor.bits import canonical, fingerprint, probes
 from porting.doctor.names import words
+from porting.doctor.sightings import Sightings
 from porting.doctor.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
 from porting.tensors import array_of
 from porting.tree import flatten
-
-KNOWN = 2**21  #: elements up to which all values of a source are remembered
 
 
 @dataclass
@@ -28,15 +27,16 @@ class Evidence:
 
     Attributes:
         source: key -> array (a `Checkpoint` is read lazily).
+        sightings: which tensors hold a few values of a leaf.
     """
 
     source: Mapping[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(init=False)
+    sightings: Sightings = field(init=False)
     _views: dict[str, np.ndarray] = field(default_factory=dict)
     _samples: dict[str, bytes] = field(default_factory=dict)
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _prints: dict[str, int] = field(default_factory=dict)
-    _known: np.ndarray | None = None
     _extents: dict[str, Extent | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,6 +49,7 @@ class Evidence:
         if specs is None:
             self.source = specs = flatten(self.source)
         self.shapes = {key: tuple(specs[key].shape) for key in specs}
+        self.sightings = Sightings(self.array)
 
     def array(self, key: str) -> np.ndarray:
         """A source tensor."""
@@ -88,16 +89,6 @@ class Evidence:
         if key not in self._extents:
             self._extents[key] = extent(self.array(key))
         return self._extents[key]
-
-    def share_known(self, bits: np.ndarray) -> float:
-        """The share of `bits` that are anywhere in a small source; 1 for a large one."""
-        if self._known is None and sum(map(self.size, self.shapes)) <= KNOWN:
-            parts = [canonical(self.array(key)).reshape(-1) for key in self.shapes]
-            same = [part for part in parts if part.dtype == np.uint32]
-            self._known = np.unique(np.concatenate([np.empty(0, np.uint32), *same]))
-        if self._known is None or bits.dtype != self._known.dtype:
-            return 1.0
-        return float(np.isin(bits, self._known).mean())
 
     def of_size(self, size: int) -> list[str]:
         """Keys of tensors with `size` elements."""

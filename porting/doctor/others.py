@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+import numpy as np
+
 from porting.doctor.arrange import find
-from porting.doctor.bits import canonical, equal, fingerprint, is_float, probes
+from porting.doctor.bits import canonical, equal, fingerprint, is_float
 from porting.doctor.holding import Holding, Question
 from porting.doctor.names import parent, template
 from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
 from porting.doctor.pieces import ENOUGH, assemble
-from porting.doctor.values import single
+from porting.doctor.values import CASTS, Change, agrees, single
 from porting.leaves import ONLY
 
 SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
@@ -38,23 +40,38 @@ def by_other_leaf(q: Question) -> Holding | None:
     return next((h for h in _fitting(q) if not _of_home(q, h.keys)), None)
 
 
+def by_other_leaf_narrowed(q: Question) -> Holding | None:
+    """What a leaf of another tensor should hold, through a narrower type."""
+    if q.leaf.size < 2 * TELLING or q.narrow is None:
+        return None
+    fitting = (h for change in CASTS for h in _fitting(q, change))
+    return next((h for h in fitting if not _of_home(q, h.keys)), None)
+
+
 def by_other_part(q: Question) -> Holding | None:
     """What another leaf of the same tensor should hold, bit for bit."""
     return next((h for h in _fitting(q) if _of_home(q, h.keys)), None)
 
 
-def _fitting(q: Question) -> Iterator[Holding]:
-    """Other leaves that should have these bits, those most like this one first."""
+def _fitting(q: Question, change: Change | None = None) -> Iterator[Holding]:
+    """Other leaves that should have these bits but for a cast, those most like this one first."""
     if q.row is None or q.leaf.size < TELLING:
         return
     own, e = template(q.row.path), q.evidence
-    paths = [p for p in q.table.with_sample(q.leaf) if p != q.row.path]
+    paths = [p for p in q.table.with_sample(q.leaf, change) if p != q.row.path]
     for path in sorted(paths, key=lambda p: template(p) != own):
         right, keys = q.table.right(path), q.table.rows[path].sources
-        if right is not None and equal(q.bits_of(right), q.bits):
+        if right is not None and _same(q, right, change):
             twins = [k for k in e.shaped_like(keys[0]) if e.same(k, keys[0])] if len(keys) == 1 else []  # fmt: skip
             others = tuple(k for k in twins if k not in keys)
-            yield Holding(keys, None, None, "", others, other=path)
+            yield Holding(keys, None, change, "", others, other=path)
+
+
+def _same(q: Question, right: np.ndarray, change: Change | None) -> bool:
+    """Whether the leaf is `right`, bit for bit, or what a cast makes of it."""
+    if change is None:
+        return equal(q.bits_of(right), q.bits)
+    return agrees(change, right, q.leaf, 0.0)
 
 
 def _of_home(q: Question, keys: tuple[str, ...]) -> bool:
@@ -130,12 +147,12 @@ def other_leaf_changed(q: Question) -> Holding | None:
 def other_pieces(q: Question) -> Holding | None:
     """Slices of any other source."""
     e, spent = q.evidence, 0
-    few = q.leaf.size < 4 * TELLING
-    if few or e.share_known(q.bits[probes(q.leaf.shape)]) < ENOUGH / 2:
+    if q.leaf.size < 4 * TELLING:
         return None
     keys = [k for k in e.shapes if k not in q.home and e.size(k) >= q.leaf.size // 2]
+    shares = e.sightings.shares(q.leaf, keys)
     partial: Holding | None = None
-    for key in e.nearest(keys, q.home):
+    for key in e.nearest([k for k in keys if shares[k] >= ENOUGH / 2], q.home):
         spent += e.size(key)
         if spent > SEARCHED:
             break

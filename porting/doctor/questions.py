@@ -16,6 +16,7 @@ from porting.doctor.holding import Holding, Question
 QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (own.own_cast, True),
     (others.by_other_leaf, False),
+    (others.by_other_leaf_narrowed, False),
     (own.own_rearranged, True),
     (own.own_narrowed, True),
     (others.by_same_rule, False),

@@ -10,7 +10,7 @@ import numpy as np
 
 from porting.doctor.bits import canonical, probes
 from porting.doctor.evidence import Evidence
-from porting.doctor.values import Extent, extent
+from porting.doctor.values import Change, Extent, extent, single
 from porting.leaves import Leaf
 
 
@@ -28,7 +28,7 @@ class Table:
     rows: Mapping[str, Leaf]
     evidence: Evidence
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
-    _sampled: dict[tuple[int, ...], dict[bytes, list[str]]] = field(default_factory=dict)
+    _sampled: dict[tuple[object, ...], dict[bytes, list[str]]] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
 
     def right(self, path: str) -> np.ndarray | None:
@@ -56,17 +56,17 @@ class Table:
         """Paths of the leaves that are made of `sources`."""
         return [path for path, row in self.rows.items() if row.sources == sources]
 
-    def with_sample(self, leaf: np.ndarray) -> list[str]:
-        """Paths of the leaves that should have the shape of `leaf` and a few of its bits."""
-        shape = leaf.shape
-        if shape not in self._sampled:
+    def with_sample(self, leaf: np.ndarray, change: Change | None = None) -> list[str]:
+        """Paths of the leaves that should have the shape of `leaf` and, changed, a few values."""
+        key = (leaf.shape, change)
+        if key not in self._sampled:
             found: dict[bytes, list[str]] = {}
-            for path in self.of_shape(shape):
+            for path in self.of_shape(leaf.shape):
                 made = self.right(path)
                 if made is not None:
-                    found.setdefault(_sample(made), []).append(path)
-            self._sampled[shape] = found
-        return self._sampled[shape].get(_sample(leaf), [])
+                    found.setdefault(_sample(made, change), []).append(path)
+            self._sampled[key] = found
+        return self._sampled[key].get(_sample(leaf), [])
 
     def extent(self, path: str) -> Extent | None:
         """The smallest and largest value of what the leaf at `path` should be."""
@@ -76,6 +76,7 @@ class Table:
         return self._extents[path]
 
 
-def _sample(array: np.ndarray) -> bytes:
-    """The bits of a few elements."""
-    return canonical(array[probes(array.shape)]).tobytes()
+def _sample(array: np.ndarray, change: Change | None = None) -> bytes:
+    """The bits of a few elements, changed."""
+    some = array[probes(array.shape)]
+    return canonical(change.apply(single(some)) if change else some).tobytes()
