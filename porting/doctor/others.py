@@ -13,7 +13,7 @@ from porting.doctor.holding import Holding, Question
 from porting.doctor.names import parent, template
 from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
 from porting.doctor.pieces import ENOUGH, assemble
-from porting.doctor.values import CASTS, Change, agrees, single
+from porting.doctor.values import CASTS, Change, agrees, seems_narrow, single
 from porting.leaves import ONLY
 
 SEARCHED = 2**27  #: elements of other sources that are cut into slices for one leaf
@@ -42,7 +42,7 @@ def by_other_leaf(q: Question) -> Holding | None:
 
 def by_other_leaf_narrowed(q: Question) -> Holding | None:
     """What a leaf of another tensor should hold, through a narrower type."""
-    if q.leaf.size < 2 * TELLING or q.narrow is None:
+    if q.leaf.size < 2 * TELLING or not seems_narrow(q.leaf):
         return None
     fitting = (h for change in CASTS for h in _fitting(q, change))
     return next((h for h in fitting if not _of_home(q, h.keys)), None)

@@ -14,9 +14,10 @@ from functools import lru_cache
 import ml_dtypes
 import numpy as np
 
-from porting.doctor.bits import BLOCK, blocks, canonical, is_float, probes
+from porting.doctor.bits import blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
+COMPARED = 1 << 13  #: elements that a correlation is taken of
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
 
 
@@ -206,6 +207,18 @@ def narrow_type(leaf: np.ndarray) -> type | None:
     return None
 
 
+def seems_narrow(leaf: np.ndarray) -> bool:
+    """Whether a narrow type holds a few values of a float leaf.
+
+    >>> seems_narrow(np.float32([1.5, 2.0])), seems_narrow(np.float32([0.1]))
+    (True, False)
+    """
+    if not is_float(leaf.dtype) or not leaf.size:
+        return False
+    some = leaf[probes(leaf.shape)]
+    return any(_same(through(dtype), some) for dtype in (BF16, F16))
+
+
 def _same(change: Function, part: np.ndarray) -> bool:
     values = single(part)
     return np.array_equal(change(values), values, equal_nan=True)
@@ -302,10 +315,10 @@ def _agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -
 
 
 def near(source: np.ndarray, leaf: np.ndarray) -> float:
-    """The correlation of two tensors of one shape, on at most one block of elements."""
-    step = max(1, source.size // BLOCK)
-    a = single(source).reshape(-1)[::step].astype(np.float64)
-    b = single(leaf).reshape(-1)[::step].astype(np.float64)
+    """The correlation of two tensors of one shape, on at most `COMPARED` elements."""
+    places = np.linspace(0, max(source.size - 1, 0), min(source.size, COMPARED)).astype(np.int64)
+    spots = np.unravel_index(places, source.shape)
+    a, b = (single(array[spots]).astype(np.float64) for array in (source, leaf))
     if a.size < 8 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return 0.0
     a, b = a - a.mean(), b - b.mean()
