@@ -18,16 +18,15 @@ from benchmarks.diagnose_kinds import (
     Fault,
     Wrong,
     _key,
-    _layered,
     _pick,
     _plain2,
     _rotary,
     _square,
-    _swap,
     _tables,
     fault,
 )
 from benchmarks.diagnose_models import Port
+from benchmarks.diagnose_several import _layered, _swap
 
 Change = Callable[[np.ndarray], np.ndarray | None]
 

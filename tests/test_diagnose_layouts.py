@@ -8,7 +8,7 @@ import pytest
 from porting.doctor import diagnose
 from porting.doctor.arrange import find
 from porting.doctor.bits import canonical, fingerprint, slice_sums
-from porting.doctor.naming import name_order
+from porting.doctor.orders import name_order
 from porting.doctor.patterns import block_order, pattern
 from porting.doctor.pieces import assemble
 from porting.layouts import Rule

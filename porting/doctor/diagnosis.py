@@ -12,16 +12,17 @@ import numpy as np
 
 from porting.doctor.cells import lost_leaves
 from porting.doctor.evidence import Evidence
-from porting.doctor.expected import excused_keys, expected_rows, has_twin
+from porting.doctor.expected import expected_rows
 from porting.doctor.findings import Finding, findings, unused_finding
-from porting.doctor.fixes import fix_line, right_array
-from porting.doctor.foretell import odd_paths, predicted_path
+from porting.doctor.fixes import right_array
+from porting.doctor.foretell import odd_paths
 from porting.doctor.judge import judge
+from porting.doctor.missing import held_keys, missing
 from porting.doctor.readings import questions_of, reread
 from porting.doctor.relations import relate
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
-from porting.doctor.unsure import conventional, settle
+from porting.doctor.unsure import settle
 from porting.doctor.verdict import STATUSES, LeafVerdict
 from porting.errors import ArgumentError, checked, number_of
 from porting.leaves import Leaf
@@ -155,7 +156,7 @@ def _diagnosed(
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = questions_of(verdicts, other)
     verdicts = _oddly_named(verdicts, rows)
-    verdicts |= _missing(verdicts, tree, rows, evidence, mapping, given)
+    verdicts |= missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
@@ -178,63 +179,6 @@ def _oddly_named(
     return out
 
 
-def _held(verdicts: Mapping[str, LeafVerdict]) -> set[str]:
-    return {key for v in verdicts.values() if v.source for key in v.source.split(", ")}
-
-
-def _missing(
-    verdicts: Mapping[str, LeafVerdict],
-    tree: Mapping[str, Any],
-    rows: Mapping[str, Leaf],
-    evidence: Evidence,
-    mapping: Any,
-    given: bool,
-) -> dict[str, LeafVerdict]:
-    """Leaves that are not there: those that a given mapping names, or that the names foretell."""
-    absent = {path: row for path, row in rows.items() if path not in tree}
-    held = _held(verdicts)
-    excused = excused_keys(mapping)
-    meant = [v.row for v in verdicts.values() if v.row] + list(absent.values())
-    claimed = {key for row in meant for key in row.sources}
-    guessed: list[str] = []
-    for key in () if given else evidence.shapes:
-        if key in held or key in claimed or key in excused:
-            continue
-        if has_twin(key, (*held, *claimed, *guessed), evidence):
-            continue
-        guess = predicted_path(key, rows, evidence.shapes)
-        if guess and guess[0] not in tree and guess[0] not in absent:
-            guessed.append(key)
-            rule = guess[1].rule
-            row = conventional(guess[0], key, rows, evidence)
-            alone = evidence.expected(Leaf(guess[0], (key,), rule)) is None
-            absent[guess[0]] = row if alone and row else Leaf(guess[0], (key,), rule)
-    return {path: _missing_verdict(path, row, evidence, verdicts) for path, row in absent.items()}
-
-
-def _missing_verdict(
-    path: str, row: Leaf, evidence: Evidence, verdicts: Mapping[str, LeafVerdict]
-) -> LeafVerdict:
-    key = ", ".join(row.sources)
-    found = [v.path for v in verdicts.values() if v.holds == path and v.kind == "renamed"]
-    what = f"This part of {key}" if row.rule.selects else key
-    note = f"{what} is under {found[0]}." if found else f"{what} is in no leaf."
-    known = all(k in evidence.shapes for k in row.sources)
-    dtype = evidence.array(row.sources[0]).dtype if known else np.dtype("float32")
-    fix = fix_line(row, evidence, dtype) if known else ""
-    return LeafVerdict(
-        path,
-        "missing",
-        "renamed" if found else "absent",
-        expected_source=key,
-        expected_rule=str(row.rule),
-        note=note,
-        fix=fix,
-        alternatives=tuple(found),
-        row=row,
-    )
-
-
 def _unused(
     verdicts: Mapping[str, LeafVerdict],
     rows: Mapping[str, Leaf],
@@ -242,7 +186,7 @@ def _unused(
     reasons: Mapping[str, str],
 ) -> dict[str, str]:
     """Source keys that no leaf holds, with the excuse that there is for them."""
-    held = _held(verdicts)
+    held = held_keys(verdicts)
     held |= {key for v in verdicts.values() if v.status == "ok" and v.row for key in v.row.sources}
     unused = {}
     for key in evidence.shapes:

@@ -11,8 +11,8 @@ import numpy as np
 
 from porting.doctor.bits import canonical, fingerprint, probes
 from porting.doctor.names import words
+from porting.doctor.proposals import Extent, extent
 from porting.doctor.sightings import Sightings
-from porting.doctor.values import Extent, extent
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
 from porting.tensors import array_of

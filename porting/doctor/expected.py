@@ -14,7 +14,7 @@ from porting.doctor.foretell import foretold, predicted_path
 from porting.doctor.names import parent
 from porting.doctor.parts import missing_parts
 from porting.doctor.style import renumbered, restyled
-from porting.doctor.unsure import conventional
+from porting.doctor.unmapped import conventional
 from porting.leaves import Leaf
 
 

@@ -9,15 +9,9 @@ import numpy as np
 from porting.doctor.arrange import Arrangement
 from porting.doctor.bits import canonical
 from porting.doctor.evidence import Evidence
+from porting.doctor.proposals import Extent, extent
 from porting.doctor.table import Table
-from porting.doctor.values import (
-    Change,
-    Extent,
-    extent,
-    narrow_type,
-    rounding,
-    single,
-)
+from porting.doctor.values import Change, narrow_type, rounding, single
 from porting.leaves import Leaf
 
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from porting.doctor.bits import BLOCK, canonical, constant, equal, fingerprint, is_float
+from porting.doctor.bits import canonical, equal, fingerprint
 from porting.doctor.evidence import Evidence
-from porting.doctor.fixes import fix_line
 from porting.doctor.holding import Holding, Question
-from porting.doctor.naming import LAYOUTS, Named, name_layout
+from porting.doctor.kinds import LAYOUTS, Named
+from porting.doctor.naming import name_layout
+from porting.doctor.plain import plain_verdict
 from porting.doctor.questions import holding
 from porting.doctor.table import Table
-from porting.doctor.values import near, single, through
+from porting.doctor.unexplained import unexplained
+from porting.doctor.values import single, through
 from porting.doctor.verdict import LeafVerdict
 from porting.leaves import ONLY, Leaf
-
-CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be
 
 
 def judge(
@@ -42,24 +42,9 @@ def judge(
     row = row if expected is not None else None
     q = Question(leaf, row, expected, evidence, table or Table({}, evidence))
     if expected is not None and equal(q.bits, canonical(expected)):
-        return _verdict(q, path, "ok", note=_widened(leaf, expected))
+        return plain_verdict(q, path, "ok", note=_widened(leaf, expected))
     found = holding(q)
-    return _nothing(q, path) if found is None else _judged(q, path, found)
-
-
-def _verdict(q: Question, path: str, status: str, **more: object) -> LeafVerdict:
-    """A verdict with all that the row alone says."""
-    home = ", ".join(q.home) or None
-    rule = str(q.row.rule) if q.row and home else None
-    plain = LeafVerdict(path, status, "", home, home, rule, rule, row=q.row)
-    fix = "" if status == "ok" else fix_line(q.row, q.evidence, _target_dtype(q))
-    return replace(plain, fix=fix, **more)  # type: ignore[arg-type]
-
-
-def _target_dtype(q: Question) -> np.dtype:
-    """The type that the leaf should have: its own, but never narrower than the source."""
-    assert isinstance(q.leaf, np.ndarray)
-    return q.leaf.dtype
+    return unexplained(q, path) if found is None else _judged(q, path, found)
 
 
 def _widened(leaf: np.ndarray, expected: np.ndarray) -> str:
@@ -68,60 +53,9 @@ def _widened(leaf: np.ndarray, expected: np.ndarray) -> str:
     return f"{expected.dtype} in the source, {leaf.dtype} here; no value changed."
 
 
-def _nothing(q: Question, path: str) -> LeafVerdict:
-    """A leaf that no source explains."""
-    size = q.leaf.size
-    if size and constant(q.bits):
-        return _constant(q, path)
-    verdict = _verdict(q, path, "unported", source=None, rule=None, kind="foreign")
-    both = q.expected is not None and is_float(q.leaf.dtype) and is_float(q.expected.dtype)
-    if both and q.expected is not None and q.expected.shape == q.leaf.shape:
-        likeness = near(q.expected, q.leaf)
-        if likeness >= CLOSE:
-            note = (
-                f"No bits of the source, and yet close to {verdict.expected_source} (correlation "
-                f"{likeness:.4f}): an older or a further trained copy, or noise was added."
-            )
-            return replace(verdict, kind="stale", note=note)
-    return replace(verdict, note=f"Nothing in the source has these values. {_spread(q.leaf)}")
-
-
-def _spread(leaf: np.ndarray) -> str:
-    if not is_float(leaf.dtype) or leaf.size < 8:
-        return "It was left at its init or comes from elsewhere."
-    some = leaf.reshape(-1)[:: max(1, leaf.size // BLOCK)]
-    if not np.isfinite(single(some)).all():
-        return "It holds NaN or infinity."
-    deviation = float(np.std(single(some), dtype=np.float64))
-    return f"Its standard deviation is {deviation:.3g}: left at its random init, or from elsewhere."
-
-
-def _constant(q: Question, path: str) -> LeafVerdict:
-    """A leaf of one value: left at its init, or a constant tensor of the source."""
-    value = q.leaf.reshape(-1)[0]
-    number = value.item()
-    kind = {0.0: "zeros", 1.0: "ones"}.get(number, "constant")
-    e = q.evidence
-    alike = [
-        key
-        for key in e.nearest(e.of_size(q.leaf.size), q.home)
-        if key not in q.home and _holds_only(e.array(key), value)
-    ]
-    what = f"All its {q.leaf.size:,} values are {number:g}"
-    note = f"{what}: left at its init."
-    if alike:
-        note = f"{what}: left at its init, or {alike[0]}, which is as constant."
-    verdict = _verdict(q, path, "unported", source=None, rule=None, kind=kind, note=note)
-    return replace(verdict, alternatives=tuple(alike))
-
-
-def _holds_only(array: np.ndarray, value: np.ndarray) -> bool:
-    return bool(np.all(array == value))
-
-
 def _judged(q: Question, path: str, found: Holding) -> LeafVerdict:
     held, e = ", ".join(found.keys), q.evidence
-    base = _verdict(
+    base = plain_verdict(
         q, path, "wrong_source", source=held, rule=_rule_text(q, found), alternatives=found.others
     )
     if not q.home:

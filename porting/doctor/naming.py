@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from porting.doctor.arrange import Arrangement, find
 from porting.doctor.bits import canonical
-from porting.doctor.patterns import block_order, pattern, short_index
+from porting.doctor.kinds import Named, together
+from porting.doctor.orders import name_partial, name_pieces
 from porting.doctor.pieces import assemble
 from porting.errors import RuleError
 from porting.layouts import Rule
-
-#: kind of wrong layout -> what a reader is told
-LAYOUTS = {
-    "untransposed": "not transposed",
-    "transposed": "transposed although it should not be",
-    "reshaped": "reshaped instead of transposed",
-    "fortran": "read in Fortran (column-major) order",
-    "axes": "axes in the wrong order",
-    "hw": "height and width exchanged",
-    "flipped": "reversed along an axis",
-    "unflipped": "not reversed along its spatial axes",
-    "heads": "heads and head_dim exchanged",
-    "rotary": "rotary halves and interleaved pairs mixed up",
-    "blocks": "blocks (gates, or parts of a packed tensor) in another order",
-    "flatten": "flattened in another order",
-    "sorted": "taken in the order of their names as text (0, 1, 10, 11, 2, …)",
-    "permuted": "elements in another order along an axis",
-    "split": "cut from the packed tensor at the wrong places",
-    "other_part": "another part of the packed tensor",
-    "padded": "padded",
-    "cut": "cut",
-    "partly": "partly replaced",
-    "rearranged": "rearranged",
-}
-
-
-@dataclass(frozen=True)
-class Named:
-    """A kind of `LAYOUTS`, what is known beyond it, and the kinds of what was done besides."""
-
-    kind: str
-    note: str = ""
-    also: tuple[str, ...] = ()
-
-
-def _together(found: Sequence[Named]) -> Named | None:
-    """Several mistakes as one name: the first, and the others besides."""
-    kinds = tuple(dict.fromkeys(n.kind for n in found))
-    notes = " ".join(dict.fromkeys(n.note for n in found if n.note))
-    return Named(kinds[0], notes, kinds[1:]) if found else None
 
 
 def name_layout(
@@ -68,9 +28,9 @@ def name_layout(
         rule: the right rule.
     """
     if held.partial:
-        return _name_partial(held, source, expected, leaf)
+        return name_partial(held, source, expected, leaf)
     if held.kind == "pieces":
-        return _name_pieces(held, source, expected, leaf)
+        return name_pieces(held, source, expected, leaf)
     if held.kind == "identity":
         return Named(
             "untransposed" if source.ndim < 3 else "axes", "The axes were left as they are."
@@ -120,7 +80,7 @@ def _name_factors(held: Arrangement, source: np.ndarray, leaf: np.ndarray, rule:
     if _homes(held.rule) == _homes(rule):
         text = f"Given {held}, expected {rule}." * (leaf.ndim == 2)
         found = assemble(canonical(source), canonical(leaf))
-        named = _name_pieces(found, source, rule.apply(source), leaf) if found else None
+        named = name_pieces(found, source, rule.apply(source), leaf) if found else None
         return Named(named.kind if named and named.kind == "rotary" else split, text)
     try:
         turned = rule.apply(source.T)
@@ -153,7 +113,7 @@ def _name_moves(
         found.append(Named("transposed" if given[0] == (1, 0) else "untransposed"))
     elif given[0] != due[0]:
         found.append(_name_axes([due[0].index(a) for a in given[0]], len(due[0])))
-    return _together(found) or Named("rearranged")
+    return together(found) or Named("rearranged")
 
 
 def _name_axes(order: Sequence[int], rank: int) -> Named:
@@ -210,90 +170,3 @@ def _axes(side: str) -> list[list[str]]:
         else:
             axes.append([token])
     return axes
-
-
-def _name_partial(
-    held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
-) -> Named:
-    axis, index = next((a, i) for a, i in held.indices if (i < 0).any())
-    foreign = int((index < 0).sum())
-    kind = "padded" if leaf.size > expected.size else "partly"
-    right = assemble(canonical(source), canonical(expected)) if held.places else None
-    turned = _turned(held, right, source) if right else []
-    text = f"{foreign} of {len(index)} slices along axis {axis} are not the source's."
-    return Named(kind, text, tuple(named.kind for named in turned))
-
-
-def _name_pieces(
-    held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
-) -> Named:
-    right = assemble(canonical(source), canonical(expected))
-    if right is None or right.partial:
-        return Named("permuted", held.note)
-    wanted, given = dict(right.indices), dict(held.indices)
-    found = []
-    for axis, length in enumerate(source.shape):
-        whole = np.arange(length)
-        named = _along(axis, wanted.get(axis, whole), given.get(axis, whole), source, leaf)
-        found += [named] if named else []
-    found += _turned(held, right, source)
-    return _together(found) or Named("rearranged")
-
-
-def _turned(held: Arrangement, right: Arrangement, source: np.ndarray) -> list[Named]:
-    """The name of source axes that became other axes of the leaf than they should."""
-    if held.places == right.places:
-        return []
-    if source.ndim != 2:
-        return [Named("axes")]
-    return [Named("transposed" if right.places == ((0, (0,)), (1, (1,))) else "untransposed")]
-
-
-def _along(
-    axis: int, want: np.ndarray, have: np.ndarray, source: np.ndarray, leaf: np.ndarray
-) -> Named | None:
-    """What is wrong along one axis of the source, or None."""
-    if np.array_equal(want, have):
-        return None
-    if np.array_equal(np.sort(want), np.sort(have)):
-        place = np.empty(source.shape[axis], np.int64)
-        place[want] = np.arange(len(want))
-        named = name_order(place[have])
-        flat = axis == source.ndim - 1 > 0 and leaf.ndim == source.ndim
-        due = not np.array_equal(want, np.arange(len(want)))  # the right rule reorders this axis
-        other = named.kind == "heads" or (named.kind == "rotary" and due)
-        return replace(named, kind="flatten") if flat and other else named
-    if len(have) < len(want):
-        return Named("cut", f"Only {short_index(have)} of axis {axis} is there.")
-    if len(have) > len(want):
-        return Named("padded", f"It repeats slices of axis {axis}.")
-    text = f"Given {short_index(have)} of axis {axis}, expected {short_index(want)}."
-    return Named("split", text)
-
-
-def name_order(order: np.ndarray) -> Named:
-    """The name of a permutation along one axis, relative to the right order.
-
-    >>> name_order(np.array([0, 4, 1, 5, 2, 6, 3, 7])).kind
-    'rotary'
-    >>> name_order(np.array([0, 1, 4, 5, 2, 3, 6, 7])).note
-    'Blocks of 2 in the order 0, 2, 1, 3.'
-    """
-    n = len(order)
-    if np.array_equal(order, np.arange(n)[::-1]):
-        return Named("flipped")
-    if n > 10 and order.tolist() == sorted(range(n), key=str):
-        return Named("sorted")
-    counted = pattern(order, n)
-    blocks = block_order(order)
-    if blocks and blocks[0] > 1:
-        size, sequence = blocks
-        return Named("blocks", f"Blocks of {size} in the order {', '.join(map(str, sequence))}.")
-    sizes = [size for _, size in counted.loops] if counted else []
-    if counted and len(sizes) in (2, 3) and 2 in sizes[-2:]:
-        return Named("rotary")
-    if counted and len(sizes) == 2:
-        return Named("heads", f"{sizes[0]} × {sizes[1]} was read as {sizes[1]} × {sizes[0]}.")
-    if counted:
-        return Named("flatten", " × ".join(map(str, sizes)) + " in another order.")
-    return Named("permuted", short_index(order))

@@ -7,11 +7,12 @@ from itertools import combinations
 
 import numpy as np
 
+from porting.doctor.altered import change_of, changed_rearranged, proposals_for
 from porting.doctor.arrange import find
 from porting.doctor.bits import canonical, equal, fingerprint, is_float
 from porting.doctor.holding import Holding, Question
 from porting.doctor.names import parent, template
-from porting.doctor.own import TELLING, change_of, changed_rearranged, proposals_for, ruled, telling
+from porting.doctor.own import TELLING, ruled, telling
 from porting.doctor.pieces import ENOUGH, assemble
 from porting.doctor.values import CASTS, Change, agrees, seems_narrow, single
 from porting.leaves import ONLY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from porting.doctor import others, own
+from porting.doctor import altered, others, own
 from porting.doctor.bits import canonical, constant
 from porting.doctor.holding import Holding, Question
 
@@ -24,13 +24,13 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (others.by_print, False),
     (others.by_other_print, False),
     (own.own_part, True),
-    (own.own_changed, True),
-    (own.own_summed, True),
+    (altered.own_changed, True),
+    (altered.own_summed, True),
     (own.own_pieces, True),
     (own.own_narrowed_pieces, True),
     (own.own_partly, True),
-    (own.own_resized_changed, True),
-    (own.own_changed_rearranged, True),
+    (altered.own_resized_changed, True),
+    (altered.own_changed_rearranged, True),
     (others.other_leaf_changed, False),
     (others.other_pieces, False),
     (others.other_changed, False),

@@ -10,7 +10,8 @@ import numpy as np
 
 from porting.doctor.bits import canonical, probes
 from porting.doctor.evidence import Evidence
-from porting.doctor.values import Change, Extent, extent, single
+from porting.doctor.proposals import Extent, extent
+from porting.doctor.values import Change, single
 from porting.leaves import Leaf
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from porting.doctor.arrange import axis_names
 from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.judge import judge
 from porting.doctor.names import alike, last, parent, template
-from porting.doctor.style import USUAL
+from porting.doctor.unmapped import Verdicts, accepted, claimed, conventional, unmapped
 from porting.doctor.verdict import LeafVerdict
-from porting.layouts import Rule, identity
+from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
-
-Verdicts = dict[str, LeafVerdict]
 
 #: kinds of wrong layout that are right in another model, by what the names leave open: where
 #: a packed tensor is cut, how a flatten is ordered, which way a kernel lies
@@ -56,7 +52,7 @@ def settle(
     for path, verdict in verdicts.items():
         row = rows.get(path)
         if row is None:
-            out[path] = _unmapped(verdict, tree, rows, evidence, out)
+            out[path] = unmapped(verdict, tree, rows, evidence, out)
         elif verdict.status == "wrong_source" and _better_named(verdict, rows):
             out[path] = _by_name(verdict, np.asarray(tree[path]), rows, evidence)
         elif (
@@ -91,14 +87,6 @@ def _turns(rule: Rule) -> bool:
     return "-" in rule.pattern.split("->")[1]
 
 
-def _accepted(verdict: LeafVerdict, note: str) -> LeafVerdict:
-    """The leaf is what it holds, whatever its row said."""
-    return replace(
-        verdict, status="ok", kind="", expected_source=verdict.source,
-        expected_rule=verdict.rule, note=note, fix="", row=None,
-    )  # fmt: skip
-
-
 def _better_named(verdict: LeafVerdict, rows: Mapping[str, Leaf]) -> bool:
     """Whether the leaf's path is more like the key that it holds than like its row's key.
 
@@ -123,14 +111,9 @@ def _by_name(
     """A leaf whose values and name agree on another source than its row."""
     note = f"By its values and its name it is {verdict.source}."
     if verdict.rule == verdict.expected_rule:
-        return _accepted(verdict, note)
+        return accepted(verdict, note)
     row = conventional(verdict.path, verdict.source or "", rows, evidence)
     return verdict if row is None else judge(verdict.path, leaf, row, evidence)
-
-
-def _claimed(key: str, verdicts: Verdicts, but: str) -> bool:
-    """Whether another leaf rightly holds `key`."""
-    return any(v.status == "ok" and v.source == key and v.path != but for v in verdicts.values())
 
 
 def _doubted(
@@ -150,10 +133,10 @@ def _doubted(
     sure_source = all(o.sources == row.sources for o in rivals)
     if verdict.status != "wrong_source" or not verdict.source or sure_source:
         return verdict
-    free = not _claimed(verdict.source, verdicts, verdict.path)
+    free = not claimed(verdict.source, verdicts, verdict.path)
     if verdict.rule == verdict.expected_rule and free and ", " not in verdict.source:
         note = f"The names do not tell; by its values it is {verdict.source}, and no other leaf is."
-        return _accepted(verdict, note)
+        return accepted(verdict, note)
     note = f"{verdict.note} The names are unsure: {getattr(row, 'reason', '')}."
     return replace(verdict, status="ambiguous", note=note, fix="")
 
@@ -167,7 +150,7 @@ def _open_readings(row: Leaf) -> set[str]:
 
 def _other_reading(verdict: LeafVerdict, other: Leaf, row: Leaf, verdicts: Verdicts) -> LeafVerdict:
     source = ", ".join(other.sources)
-    free = other.sources != row.sources and not _claimed(source, verdicts, verdict.path)
+    free = other.sources != row.sources and not claimed(source, verdicts, verdict.path)
     note = (
         f"The names allow {source} by {other.rule} as well as {', '.join(row.sources)} by "
         f"{row.rule}; it holds the former."
@@ -177,81 +160,3 @@ def _other_reading(verdict: LeafVerdict, other: Leaf, row: Leaf, verdicts: Verdi
         rule=str(other.rule), expected_source=source if free else None, note=note, fix="",
         alternatives=(source, ", ".join(row.sources)),
     )  # fmt: skip
-
-
-def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Evidence) -> Leaf | None:
-    """What leaves of this name are in this port, applied to `key`; else what is usual."""
-    rank, name = len(evidence.shapes[key]), last(path)
-    votes: Counter[str] = Counter()
-    found: dict[str, Rule] = {}
-    for row in rows.values():
-        same = len(row.sources) == 1 and last(row.path) == name and not row.rule.selects
-        fits = same and evidence.expected(Leaf(path, (key,), row.rule)) is not None
-        if fits and len(evidence.shapes.get(row.sources[0], ())) == rank:
-            votes[str(row.rule)] += 1
-            found[str(row.rule)] = row.rule
-    if votes:
-        return Leaf(path, (key,), found[votes.most_common(1)[0][0]])
-    if name != "kernel":
-        return Leaf(path, (key,), identity(rank)) if rank else None
-    names, order = axis_names(rank), USUAL.get(rank)
-    if order is None:
-        return None
-    return Leaf(path, (key,), Rule(f"{' '.join(names)} -> {' '.join(names[a] for a in order)}"))
-
-
-def _unmapped(
-    verdict: LeafVerdict,
-    tree: Mapping[str, Any],
-    rows: Mapping[str, Leaf],
-    evidence: Evidence,
-    verdicts: Verdicts,
-) -> LeafVerdict:
-    """A leaf without a row: the source is what it holds, the rule what its name means here."""
-    leaf = np.asarray(tree[verdict.path])
-    if verdict.source is None or ", " in verdict.source:
-        return verdict
-    home = _misplaced(verdict, leaf, tree, rows, evidence)
-    if home is not None:
-        return home
-    key = _likeliest(verdict, evidence)
-    if _claimed(key, verdicts, verdict.path):
-        note = f"{verdict.note} {key} is in another leaf as well."
-        return replace(verdict, status="ambiguous", note=note)
-    row = conventional(verdict.path, key, rows, evidence)
-    if row is None or evidence.expected(row) is None:
-        return verdict
-    again = judge(verdict.path, leaf, row, evidence)
-    if again.status == "ok":
-        return replace(again, note=f"The names do not tell; by its values it is {key}.")
-    return again
-
-
-def _misplaced(
-    verdict: LeafVerdict,
-    leaf: np.ndarray,
-    tree: Mapping[str, Any],
-    rows: Mapping[str, Leaf],
-    evidence: Evidence,
-) -> LeafVerdict | None:
-    """A leaf that holds, whole and right, what a leaf that is not there should hold."""
-    for path, row in rows.items():
-        if path in tree or verdict.source not in row.sources:
-            continue
-        made = evidence.expected(row)
-        if made is not None and equal(canonical(made), canonical(leaf)):
-            key = ", ".join(row.sources)
-            note = f"It holds {key} as it should be, under another name: it belongs at {path}."
-            return replace(
-                _accepted(verdict, note), kind="renamed", source=key, expected_source=key,
-                rule=str(row.rule), expected_rule=str(row.rule), holds=path,
-            )  # fmt: skip
-    return None
-
-
-def _likeliest(verdict: LeafVerdict, evidence: Evidence) -> str:
-    """Of the keys that hold the same tensor, the one whose name is most like the path."""
-    held = verdict.source or ""
-    shape = evidence.shapes[held]
-    keys = [k for k in evidence.shapes if evidence.shapes[k] == shape and evidence.same(k, held)]
-    return max(keys, key=lambda k: (alike(verdict.path, k), k == held))

@@ -1,15 +1,13 @@
 """The right tensor with other numbers: cast, shifted, scaled, rooted.
 
-A change is proposed from the smallest and the largest value alone, which costs one pass,
-and accepted only if every element agrees within the rounding of the leaf's own type.
+A change is accepted only if every element agrees within the rounding of the leaf's own type.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -38,34 +36,10 @@ class Change:
     exact: bool = False
 
 
-@dataclass(frozen=True)
-class Extent:
-    """The smallest and largest value of a tensor, and how many it has."""
-
-    low: float
-    high: float
-    size: int
-
-
 def single(array: np.ndarray) -> np.ndarray:
     """`array` as float32: a view where it is."""
     with np.errstate(over="ignore"):
         return np.asarray(array).astype(np.float32, copy=False)
-
-
-def extent(array: np.ndarray) -> Extent | None:
-    """The extent of a float tensor, or None if it has no finite one.
-
-    >>> extent(np.float32([1, -2]))
-    Extent(low=-2.0, high=1.0, size=2)
-    """
-    array = np.asarray(array)
-    if not array.size or not is_float(array.dtype):
-        return None
-    parts = [single(array[piece]) for piece in blocks(array.shape)]
-    low = min(float(part.min()) for part in parts)
-    high = max(float(part.max()) for part in parts)
-    return Extent(low, high, array.size) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def through(dtype: type) -> Function:
@@ -231,61 +205,6 @@ def rounding(narrow: type | None) -> float:
     True
     """
     return 4 * {BF16: 2.0**-8, F16: 2.0**-11, None: 2.0**-23}[narrow]
-
-
-def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
-    """Changes that take the extent of a source to that of a leaf, within `unit`.
-
-    >>> [c.text for c in proposals(Extent(-1, 2, 9), Extent(0, 3, 9), 1e-6)]
-    ['1 was added']
-    """
-    changes, lows, highs = _ends(source)
-    folds = source.low * source.high < 0
-    for n in np.flatnonzero(_near(highs, leaf.high, unit)):
-        folded = folds and changes[n].kind in ("magnitude", "square")
-        if folded or _near(lows[n], leaf.low, unit):
-            yield changes[n]
-    yield from _scales(source, leaf, unit)
-
-
-@lru_cache(maxsize=4096)
-def _ends(source: Extent) -> tuple[tuple[Change, ...], np.ndarray, np.ndarray]:
-    """What every change makes of the smallest and the largest value: lows and highs."""
-    changes, both = (*CASTS, *MISREADS, *FUNCTIONS), np.array([source.low, source.high], np.float32)
-    made = np.array([change.apply(both) for change in changes], np.float64)
-    return changes, made.min(axis=1), made.max(axis=1)
-
-
-def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
-    for low, high in ((leaf.low, leaf.high), (leaf.high, leaf.low)):
-        pairs = [(b, a) for b, a in ((low, source.low), (high, source.high)) if a or b]
-        if not pairs or source.size < 3 or not all(a and b for b, a in pairs):
-            continue
-        factors = sorted((b / a for b, a in pairs), key=abs)
-        same = abs(factors[-1] - factors[0]) <= 4 * unit * abs(factors[-1])
-        factor = high / source.high if abs(source.high) > abs(source.low) else low / source.low
-        if same and abs(factor - 1) > 4 * unit and factor != -1:
-            yield scaled(_tidy(factor, unit))
-
-
-def _tidy(factor: float, unit: float) -> float:
-    """The usual factor near `factor`, if there is one: the extent is known only to rounding."""
-    size = abs(factor)
-    for power, back in ((1, 1.0), (-1, -1.0), (2, 0.5), (-2, -0.5)):
-        whole = round(size**power) if size**power < 2**17 else 0
-        if whole > 1 and abs(size**power - whole) <= 8 * unit * whole:
-            return math.copysign(float(whole) ** back, factor)
-    return factor
-
-
-def _near(a: np.ndarray, b: float, unit: float) -> np.ndarray:
-    """Where `a` is `b` within `unit`.
-
-    A value below 1 may have come from 1 + w or w - 1, whose rounding is that of 1.
-    """
-    size = np.maximum(np.abs(a), abs(b))
-    room = unit * (np.maximum(size, 2.0**-100) + (size < 1))
-    return (a == b) | (np.isfinite(a) & (np.abs(a - b) <= room))
 
 
 def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:

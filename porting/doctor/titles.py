@@ -1,0 +1,214 @@
+"""The sentence that a group of verdicts is told in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from porting.doctor.kinds import LAYOUTS
+from porting.doctor.names import numbers, template
+from porting.doctor.verdict import LeafVerdict
+from porting.errors import number_of
+from porting.tree import fold
+
+#: kind of change -> what happened
+CHANGES = {
+    "cast": "narrowed to a type with fewer bits",
+    "misread": "read as another type",
+    "one_plus": "1 added",
+    "minus_one": "1 subtracted",
+    "sign": "sign reversed",
+    "one_minus": "subtracted from 1",
+    "root": "square root taken (standard deviation in place of variance)",
+    "square": "squared",
+    "inverse": "inverted",
+    "exp": "exponential taken",
+    "negative_exp": "-exp taken",
+    "log": "logarithm taken",
+    "magnitude": "sign dropped",
+    "rsqrt": "inverse square root taken",
+    "scaled": "scaled",
+    "partial_sum": "only one of the tensors to be summed",
+    "summed": "another tensor added",
+    "partly": "partly replaced",
+}
+
+
+#: kind of an unported leaf -> what it holds
+UNPORTED = {
+    "zeros": "all zeros: never filled",
+    "ones": "all ones: never filled",
+    "constant": "one constant value: never filled",
+    "stale": "close to the source and not it: an older or further trained copy",
+    "foreign": "not from this source: left at its random init, or from elsewhere",
+}
+
+
+def done(kind: str) -> str:
+    """What was done, in words.
+
+    >>> done("untransposed"), done("cast")
+    ('not transposed', 'narrowed to a type with fewer bits')
+    """
+    return LAYOUTS.get(kind) or CHANGES.get(kind, kind)
+
+
+def _layout_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    if group[0].kind == "exchanged":
+        return _exchange_title(group)
+    return f"{_subject(group, verdicts, shapes)}: {done(group[0].kind)}."
+
+
+def _subject(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    """The leaves of a group in a few words."""
+    paths = {v.path for v in group}
+    square = {p for p in verdicts if p in shapes and _square_kernel(p, shapes[p])}
+    kernels = {p for p in verdicts if p in shapes and len(shapes[p]) == 2 and p.endswith("kernel")}
+    if len(paths) > 1 and paths == kernels:
+        return "Every two-dimensional kernel"
+    if len(paths) > 1 and paths == square:
+        return "Every square kernel"
+    return places(v.path for v in group)
+
+
+def _square_kernel(path: str, shape: Sequence[int]) -> bool:
+    return len(shape) == 2 and shape[0] == shape[1] and path.endswith("kernel")
+
+
+def places(paths: Iterable[str]) -> str:
+    """Paths with the numbers that vary written as a range.
+
+    >>> places(["h/0/bias", "h/1/bias", "h/2/bias"])
+    'h/0…2/bias'
+    """
+    groups: dict[str, list[tuple[int, ...]]] = {}
+    paths = list(paths)
+    for path in paths:
+        groups.setdefault(template(path), []).append(numbers(path))
+    if len(groups) > 3:
+        return number_of(len(paths), "leaf")
+    return ", ".join(_ranged(stem, values) for stem, values in groups.items())
+
+
+def _ranged(stem: str, values: list[tuple[int, ...]]) -> str:
+    text = stem
+    for column in zip(*values, strict=True):
+        text = text.replace("#", spans(column), 1)
+    return text
+
+
+def spans(values: Iterable[int]) -> str:
+    """Numbers as ranges.
+
+    >>> spans([0, 1, 2, 5])
+    '0…2,5'
+    """
+    ordered = sorted(set(values))
+    runs: list[list[int]] = []
+    for n in ordered:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}…{r[-1]}" for r in runs)
+
+
+def _source_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    first = group[0]
+    if first.kind == "exchanged":
+        return _exchange_title(group)
+    where = places(v.path for v in group)
+    if first.kind == "shifted":
+        return f"Layers shifted by one: {where}."
+    if first.kind == "sorted":
+        return f"Layers taken in the order of their names as text (0, 1, 10, 11, 2, …): {where}."
+    if first.kind == "layer":
+        return f"{where}: from another layer ({_held(group)})."
+    return f"{where}: another tensor ({_held(group)})."
+
+
+def _held(group: list[LeafVerdict]) -> str:
+    return places(v.source or "" for v in group)
+
+
+def _exchange_title(group: list[LeafVerdict]) -> str:
+    """ "query and key exchanged in layers 0…11"."""
+    first = group[0]
+    a, b = first.expected_source or "", first.source or ""
+    if first.holds:
+        a, b = first.path.replace("/", "."), first.holds.replace("/", ".")
+    names = _difference(a, b)
+    layers = {n for v in group for n in numbers(v.path)[:1]}
+    if template(a) == template(b) and not first.holds:
+        pairs = {tuple(sorted([v.expected_source or "", v.source or ""])) for v in group}
+        text = "; ".join(" and ".join(pair) for pair in sorted(pairs)[:3])
+        return f"Exchanged between layers: {text}{' …' if len(pairs) > 3 else ''}."
+    where = (
+        f" in layers {spans(layers)}" if len(layers) > 1 else f": {places(v.path for v in group)}"
+    )
+    return f"{names[0]} and {names[1]} exchanged{where}."
+
+
+def _difference(a: str, b: str) -> tuple[str, str]:
+    """The parts in which two keys differ."""
+    left, right = a.split("."), b.split(".")
+    if len(left) == len(right):
+        differ = [(x, y) for x, y in zip(left, right, strict=True) if x != y]
+        if differ:
+            return ".".join(x for x, _ in differ), ".".join(y for _, y in differ)
+    return a, b
+
+
+def _changed_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    floats = [v for v in verdicts.values() if v.status != "missing"]
+    what = "Every leaf" if len(group) == len(floats) > 1 else places(v.path for v in group)
+    return f"{what}: {done(group[0].kind)}. {fold([group[0].note])[0]}"
+
+
+def _unported_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    return f"{places(v.path for v in group)}: {UNPORTED.get(group[0].kind, 'not ported')}."
+
+
+def _missing_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    return f"{places(v.path for v in group)}: not in the ported parameters."
+
+
+def _ambiguous_title(
+    group: list[LeafVerdict],
+    verdicts: Mapping[str, LeafVerdict],
+    shapes: Mapping[str, Sequence[int]],
+) -> str:
+    return f"{places(v.path for v in group)}: the data cannot tell whether this is right."
+
+
+TITLES = {
+    "wrong_layout": _layout_title,
+    "wrong_source": _source_title,
+    "changed": _changed_title,
+    "unported": _unported_title,
+    "missing": _missing_title,
+    "ambiguous": _ambiguous_title,
+}
