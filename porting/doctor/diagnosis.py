@@ -208,7 +208,7 @@ def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict
     """
     checked("diagnosis", diagnosis, Diagnosis, "Pass what diagnose returns.")
     evidence = Evidence(source)
-    out = {path: np.asarray(leaf) for path, leaf in leaves_of(ported).items()}
+    out = {path: array_of(leaf) for path, leaf in leaves_of(ported).items()}
     for path, verdict in diagnosis.leaves.items():
         if verdict.wrong and verdict.row is not None and verdict.fix:
             dtype = out[path].dtype if path in out else None
