@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -324,3 +325,31 @@ def test_a_gru_without_a_hidden_bias_of_its_own_misses_none():
     source, leaves = gru_cell()
     del leaves["params/cell/hn/bias"]  # nnx.GRUCell has no place for it
     assert diagnose(source, leaves).counts == {"ok": 9}
+
+
+def test_the_bias_of_another_layer_where_the_source_has_none():
+    """A key without a bias, its zeros exchanged with the bias of the query."""
+    source = {f"{n}_proj.weight": draw(6, 6, seed=i) for i, n in enumerate("qk")}
+    source["q_proj.bias"] = draw(6, seed=7)
+    zeros = np.zeros(6, np.float32)
+    right = {f"{n}_proj/kernel": np.asarray(source[f"{n}_proj.weight"].T, order="C") for n in "qk"}
+    right |= {"q_proj/bias": source["q_proj.bias"], "k_proj/bias": zeros}
+    assert diagnose(source, right).ok
+    found = diagnose(source, {**right, "q_proj/bias": zeros, "k_proj/bias": right["q_proj/bias"]})
+    assert found.leaves["k_proj/bias"].status == "wrong_source"
+    assert found.leaves["k_proj/bias"].source == "q_proj.bias"
+    assert found.leaves["k_proj/bias"].note == (
+        "Holds q_proj.bias, which belongs at q_proj/bias. Nothing in the source belongs here."
+    )
+    assert found.leaves["q_proj/bias"].status == "unported"
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,)])
+def test_one_number_that_was_cast_was_not_left_at_its_init(shape):
+    """A scalar, and a tensor of one value over and over (a fresh layer scale)."""
+    source = {"fc.weight": draw(7, 5), "scale": np.full(shape, 0.1191, np.float32)}
+    leaves = {"fc/kernel": np.asarray(source["fc.weight"].T, order="C"), "scale": source["scale"]}
+    cast = {p: a.astype(ml_dtypes.bfloat16).astype(np.float32) for p, a in leaves.items()}
+    found = diagnose(source, cast)
+    assert {v.status for v in found.leaves.values()} == {"changed"}
+    assert {v.kind for v in found.leaves.values()} == {"cast"}

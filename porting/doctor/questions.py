@@ -41,6 +41,7 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
 def questions(q: Question) -> Iterator[Holding | None]:
     """All that is asked about a leaf, in order."""
     if constant(q.bits):
+        yield own.own_cast(q)  # one number, as often as it stands there, tells no more
         return
     own_tells = q.expected is not None and not constant(canonical(q.expected))
     for ask, of_own in QUESTIONS:

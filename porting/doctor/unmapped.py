@@ -74,6 +74,10 @@ def unmapped(
     if claimed(key, verdicts, verdict.path):
         note = f"{verdict.note} {key} is in another leaf as well."
         return replace(verdict, status="ambiguous", note=note)
+    owner = _owner(key, verdict.path, tree, rows)
+    if owner:
+        note = f"Holds {key}, which belongs at {owner}. Nothing in the source belongs here."
+        return replace(verdict, status="wrong_source", kind="other", source=key, note=note)
     row = conventional(verdict.path, key, rows, evidence)
     if row is None or evidence.expected(row) is None:
         return verdict
@@ -81,6 +85,17 @@ def unmapped(
     if again.status == "ok":
         return replace(again, note=f"The names do not tell; by its values it is {key}.")
     return again
+
+
+def _owner(key: str, path: str, tree: Mapping[str, Any], rows: Mapping[str, Leaf]) -> str | None:
+    """The other leaf of this port that `key`, whole, is for."""
+    return next(
+        (
+            other for other, row in rows.items()
+            if other != path and other in tree and row.sources == (key,) and not row.rule.selects
+        ),
+        None,
+    )  # fmt: skip
 
 
 def _misplaced(
