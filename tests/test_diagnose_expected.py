@@ -353,3 +353,17 @@ def test_one_number_that_was_cast_was_not_left_at_its_init(shape):
     found = diagnose(source, cast)
     assert {v.status for v in found.leaves.values()} == {"changed"}
     assert {v.kind for v in found.leaves.values()} == {"cast"}
+
+
+def test_one_exchange_in_many_modules_is_one_finding():
+    source, ported = {}, {}
+    for i, module in enumerate(("encoder.0.attn", "encoder.1.attn", "decoder.0.cross")):
+        for j, name in enumerate(("query", "key")):
+            weight, bias = draw(6, 6, seed=10 * i + j), draw(6, seed=100 + 10 * i + j)
+            other, path = ("key", "query")[j], module.replace(".", "/")
+            source |= {f"{module}.{name}.weight": weight, f"{module}.{name}.bias": bias}
+            ported |= {f"{path}/{other}/kernel": weight.T, f"{path}/{other}/bias": bias}
+    found = diagnose(source, ported)
+    assert [(f.title, len(f.leaves)) for f in found.findings] == [
+        ("key and query exchanged in layers 0…1.", 12)
+    ]

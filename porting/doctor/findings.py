@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from porting.doctor.names import template
-from porting.doctor.titles import TITLES, done, places
+from porting.doctor.titles import TITLES, difference, done, places
 from porting.doctor.verdict import LeafVerdict
 
 #: severity -> order in the report
@@ -65,8 +65,9 @@ def _key(v: LeafVerdict) -> tuple[str, ...]:
     if v.kind == "exchanged" and v.holds:
         return (v.status, v.kind, *v.also, *sorted([template(v.holds), template(v.path)]))
     if v.status == "wrong_source" and v.kind == "exchanged":
-        pair = sorted([template(v.source or ""), template(v.expected_source or "")])
-        return (v.status, v.kind, *v.also, *pair)
+        keys = template(v.source or ""), template(v.expected_source or "")
+        pair = keys if keys[0] == keys[1] else difference(*keys)
+        return (v.status, v.kind, *v.also, *sorted(pair))
     if v.status == "changed":
         return (v.status, v.kind, v.note.split(".")[0] if v.kind != "scaled" else v.note)
     if v.status == "wrong_source" and v.kind == "other":

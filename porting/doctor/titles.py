@@ -148,7 +148,7 @@ def _exchange_title(group: list[LeafVerdict]) -> str:
     a, b = first.expected_source or "", first.source or ""
     if first.holds:
         a, b = first.path.replace("/", "."), first.holds.replace("/", ".")
-    names = _difference(a, b)
+    names = difference(a, b)
     layers = {n for v in group for n in numbers(v.path)[:1]}
     if template(a) == template(b) and not first.holds:
         pairs = {tuple(sorted([v.expected_source or "", v.source or ""])) for v in group}
@@ -160,8 +160,12 @@ def _exchange_title(group: list[LeafVerdict]) -> str:
     return f"{names[0]} and {names[1]} exchanged{where}."
 
 
-def _difference(a: str, b: str) -> tuple[str, str]:
-    """The parts in which two keys differ."""
+def difference(a: str, b: str) -> tuple[str, str]:
+    """The parts in which two keys differ.
+
+    >>> difference("layer.0.query.weight", "layer.0.key.weight")
+    ('query', 'key')
+    """
     left, right = a.split("."), b.split(".")
     if len(left) == len(right):
         differ = [(x, y) for x, y in zip(left, right, strict=True) if x != y]
