@@ -345,3 +345,18 @@ def test_a_second_name_is_that_of_a_table_before_that_of_a_head():
     assert infer_mapping(source, target).unused == {
         "shared.weight": "tied to decoder.embed_tokens.weight"
     }
+
+
+def test_a_bias_that_the_source_lacks_is_a_row_of_zeros():
+    """A rule that only counts a weight's rows does not take the weight away from its kernel."""
+    source = {"k_proj.weight": np.ones((6, 4), np.float32)}
+    target = {"k_proj": {"kernel": np.zeros((4, 6)), "bias": np.zeros(6)}}
+    with pytest.raises(CoverageError, match="join = 'zeros'"):
+        port_checkpoint(source, target)
+    row = "[[leaf]]\nsource = 'k_proj\\.weight'\npath = 'k_proj/bias'\n"
+    mapping = infer_mapping(source, target, row + "pattern = 'o -> o'\njoin = 'zeros'\n")
+    made, _ = port_checkpoint(source, target, mapping)
+    np.testing.assert_array_equal(made["k_proj"]["kernel"], source["k_proj.weight"].T)
+    np.testing.assert_array_equal(made["k_proj"]["bias"], np.zeros(6, np.float32), strict=True)
+    home = unport_checkpoint(made, source, mapping)
+    np.testing.assert_array_equal(home["k_proj.weight"], source["k_proj.weight"])

@@ -13,7 +13,7 @@ import numpy as np
 
 from porting.errors import CoverageError, PortingError, checked, number_of
 from porting.mapping.casts import cast
-from porting.mapping.infer import infer_mapping, source_specs
+from porting.mapping.infer import NO_BIAS, infer_mapping, source_specs
 from porting.mapping.names import natural
 from porting.mapping.result import NO_PLACE, Mapping, arrays_of, specs_of
 from porting.mapping.unport import same_bits
@@ -137,7 +137,7 @@ def port_checkpoint(
     if wrong:
         raise CoverageError(
             "\n".join([f"The checkpoint does not fill the target, in {number_of(len(wrong), 'place')}:",
-                       *fold(sorted(wrong, key=natural))])
+                       *fold(sorted(wrong, key=natural)), *_hints(mapping)])
         )  # fmt: skip
     ported, lines = cast(flat, goal, dtype)
     cast_to = {path: str(a.dtype) for path, a in ported.items() if a.dtype != flat[path].dtype}
@@ -172,6 +172,16 @@ def _fill(
             wrong.append(f"{path} has shape {made.shape}, the target {tuple(goal[path].shape)}")
         flat[path] = made
     return flat, wrong
+
+
+def _hints(mapping: Mapping) -> list[str]:
+    """What to do about a leaf that needs no tensor."""
+    if not any(why.startswith(NO_BIAS) for why in mapping.unmapped.values()):
+        return []
+    return [
+        "A bias that the source lacks is zeros: give it a row in a rules file, with the weight "
+        "beside it as `source` and join = 'zeros'."
+    ]
 
 
 def _left_over(mapping: Mapping, specs: AnyMapping[str, Any], allowed: bool) -> list[str]:

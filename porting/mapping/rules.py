@@ -151,7 +151,8 @@ def overrule(
     tensor that the rules gave away is inferred again among what is left.
     """
     found, ignored = _apply(rules, specs, goal)
-    read = {key for leaf in found.values() if not leaf.rule.selects for key in leaf.sources}
+    whole_reads = (leaf for leaf in found.values() if not (leaf.rule.selects or leaf.join.constant))
+    read = {key for leaf in whole_reads for key in leaf.sources}
     named = {k: v for k, v in specs.items() if k not in ignored}
     whole = infer(named, goal, ordered)
     kept = {
