@@ -16,6 +16,7 @@ from porting.doctor.pieces import assemble
 def name_partial(
     held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
 ) -> Named:
+    """A leaf of which only some slices are the source's: what the rest is."""
     axis, index = next((a, i) for a, i in held.indices if (i < 0).any())
     foreign = int((index < 0).sum())
     kind = "padded" if leaf.size > expected.size else "partly"
@@ -28,6 +29,7 @@ def name_partial(
 def name_pieces(
     held: Arrangement, source: np.ndarray, expected: np.ndarray, leaf: np.ndarray
 ) -> Named:
+    """A leaf of the source's slices: how each axis was taken, against how it should be."""
     right = assemble(canonical(source), canonical(expected))
     if right is None or right.partial:
         return Named("permuted", held.note)

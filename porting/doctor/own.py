@@ -31,6 +31,7 @@ def own_cast(q: Question) -> Holding | None:
 
 
 def joined_of(q: Question) -> np.ndarray:
+    """The source of a leaf's row before its rule."""
     assert q.row is not None
     return q.evidence.joined(q.row)
 

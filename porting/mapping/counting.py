@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from porting.leaves import Leaf
-from porting.mapping.match import CONVENTION, Pair
+from porting.mapping.match import CONVENTION, Pair, counted_before
 from porting.mapping.names import natural
 from porting.mapping.result import MappedLeaf
-from porting.mapping.scores import number_words
 from porting.mapping.units import Unit
 
 STRAY = 0.2  #: a share of contradictions that definition and call order may have between them
@@ -164,12 +163,9 @@ def _first(member: list[Pair]) -> Unit:
 
 def _goes_first(a: Unit, b: Unit) -> bool | None:
     """Whether the source has `a` before `b`, by number, by order or by convention."""
-    for x, y in zip(a.path, b.path, strict=False):
-        if x != y:
-            m, n = number_words(x), number_words(y)
-            if m and n and m[0] == n[0]:
-                return m[1] < n[1]
-            break
+    counted = counted_before(a, b)
+    if counted is not None:
+        return counted
     if a.order >= 0 and b.order >= 0 and a.order != b.order:
         return a.order < b.order
     first, second = CONVENTION.get(a.role), CONVENTION.get(b.role)

@@ -204,14 +204,20 @@ def _order(one: Pair, other: Pair) -> int:
     return 0 if source is None or target is None else 1 if source == target else -1
 
 
-def _before(a: Unit, b: Unit) -> bool | None:
-    """Whether `a` comes before `b`, `None` where nothing says so."""
+def counted_before(a: Unit, b: Unit) -> bool | None:
+    """Whether the first number in which two paths differ puts `a` before `b`."""
     for x, y in zip(a.path, b.path, strict=False):
         if x != y:
             m, n = number_words(x), number_words(y)
-            if m and n and m[0] == n[0]:
-                return m[1] < n[1]
-            break
+            return m[1] < n[1] if m and n and m[0] == n[0] else None
+    return None
+
+
+def _before(a: Unit, b: Unit) -> bool | None:
+    """Whether `a` comes before `b`, `None` where nothing says so."""
+    counted = counted_before(a, b)
+    if counted is not None:
+        return counted
     if a.order >= 0 and b.order >= 0 and a.order != b.order:
         defined = a.order < b.order
         first, second = CONVENTION.get(a.role), CONVENTION.get(b.role)

@@ -182,14 +182,7 @@ def build() -> frame.Built:
         with frame.controls():
             source, files, hub, hub_group, fetch = _source_controls()
             target, params = _target_controls()
-            with gr.Accordion("Overrule with a rules file", open=False) as ruling:
-                rules = gr.File(
-                    label="mapping.toml, as this tab saves it, or JSON",
-                    file_types=[".toml", ".json"],
-                    height=100,
-                    elem_id="checkpoint-rules",
-                    elem_classes="pl-file",
-                )
+            ruling, rules = _rules_controls()
             pick = gr.Textbox("", label="Leaf in the picture", visible="hidden")
             tensor = gr.Textbox("", label="Tensor in the picture", visible="hidden")
             answers = gr.State({})
@@ -266,6 +259,18 @@ def _target_controls() -> tuple[Any, ...]:
         elem_classes="pl-file",
     )
     return target, params
+
+
+def _rules_controls() -> tuple[Any, Any]:
+    with gr.Accordion("Overrule with a rules file", open=False) as group:
+        rules = gr.File(
+            label="mapping.toml, as this tab saves it, or JSON",
+            file_types=[".toml", ".json"],
+            height=100,
+            elem_id="checkpoint-rules",
+            elem_classes="pl-file",
+        )
+    return group, rules
 
 
 def _wire_port(go: Any, stop: Any, saved: Any, inputs: list[Any]) -> None:
