@@ -223,7 +223,9 @@ class Visitors:
             for line in stream.iter_lines():
                 message = json.loads(line[5:]) if line.startswith("data:") else {}
                 if message.get("msg") == "process_completed":
-                    if not message["success"] or "error" in message["output"]["data"][0]:
+                    if not message["success"] or "error" in json.loads(
+                        message["output"]["data"][0]
+                    ):
                         raise ValueError(message["output"])
                     return
         raise ValueError("the stream ended early")
