@@ -93,3 +93,11 @@ def test_both_readings_of_a_flatten_have_words(found):
     first, second = (gloss(leaf) for leaf in readings(found)[KERNEL])
     assert first.startswith("The model flattens channels first")
     assert second == "Transposed only: (out, in) becomes (in, out)."
+
+
+def test_the_same_tensors_by_another_rule_are_not_alike():
+    asked = asked_of(("l_0/k", "l.0.a", "l.0.b"), ("l_1/k", "l.1.a", "l.1.b"))
+    assert alike(asked, "l_0/k") == ["l_1/k"]
+    first, second = asked["l_1/k"]
+    asked["l_1/k"] = (Leaf("l_1/k", first.sources, Rule("o i -> o i")), second)
+    assert alike(asked, "l_0/k") == []
