@@ -7,8 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from porting.doctor import diagnose
-from porting.doctor.foretell import odd_paths, predicted_path
+from porting.doctor import diagnose, repair
+from porting.doctor.foretell import predicted_path
+from porting.doctor.renamed import odd_paths
 from porting.doctor.names import alike
 from porting.doctor.style import order_of, renumbered, restyled
 from porting.layouts import Rule, identity
@@ -117,16 +118,51 @@ def test_a_missing_leaf_is_missed_though_it_is_constant():
     assert diagnose(source, leaves).leaves["h/1/ln/bias"].status == "missing"
 
 
-def test_a_leaf_under_an_odd_name_is_reported_and_not_accused():
+def odd_port(odd):
+    """Three layers of one square kernel each, the second under another path."""
     source = {f"h.{n}.q.weight": draw(7, 7, seed=n) for n in range(3)}
     leaves = {
         f"h/{n}/q/kernel": np.asarray(source[f"h.{n}.q.weight"].T, order="C") for n in range(3)
     }
-    leaves["h/1/query/kernel"] = leaves.pop("h/1/q/kernel")
+    right = dict(leaves)
+    leaves[odd] = leaves.pop("h/1/q/kernel")
+    return source, leaves, right
+
+
+@pytest.mark.parametrize("odd", ["h/1/query/kernel", "h/1/q/weights", "h/1/attn/q/kernel"])
+def test_a_leaf_under_an_odd_name_is_missing_under_its_own(odd):
+    source, leaves, right = odd_port(odd)
+    diagnosis = diagnose(source, leaves)
+    verdict = diagnosis.leaves["h/1/q/kernel"]
+    assert not diagnosis.ok
+    assert (verdict.status, verdict.kind, verdict.alternatives) == ("missing", "renamed", (odd,))
+    assert diagnosis.leaves[odd].status == "ok"
+    (finding,) = diagnosis.findings
+    assert finding.title == f"h/1/q/kernel: under another name ({odd})."
+    fixed = repair(source, leaves, diagnosis)
+    assert fixed.keys() == right.keys()
+    assert all(np.array_equal(fixed[path], right[path]) for path in right)
+
+
+def test_an_odd_module_beside_one_other_is_reported_and_not_accused():
+    source = {f"h.{n}.q.weight": draw(7, 7, seed=n) for n in range(2)}
+    names = {"h/0/q/kernel": "h.0.q.weight", "h/1/attention/kernel": "h.1.q.weight"}
+    leaves = {p: np.asarray(source[key].T, order="C") for p, key in names.items()}
     diagnosis = diagnose(source, leaves)
     assert diagnosis.ok
     assert [(f.kind, f.severity) for f in diagnosis.findings] == [("renamed", "warning")]
-    assert odd_paths({}) == {}
+
+
+def test_a_name_that_other_layers_use_for_another_leaf_is_not_odd():
+    """EfficientNet's first block has no expansion; timm counts its projection as the first."""
+    names = {
+        "b/0/project/kernel": "b.0.first.weight",
+        "b/1/first/kernel": "b.1.first.weight",
+        "b/1/project/kernel": "b.1.second.weight",
+        "b/2/first/kernel": "b.2.first.weight",
+        "b/2/project/kernel": "b.2.second.weight",
+    }
+    assert odd_paths({p: Leaf(p, (k,), Rule("o i -> i o")) for p, k in names.items()}) == {}
 
 
 def test_names_are_alike_by_their_words():
@@ -150,6 +186,16 @@ def test_zeros_are_the_bias_of_a_layer_that_has_none():
     )
     assert not diagnose(source, {**leaves, "k/bias": np.ones(7, np.float32)}).ok
     assert not diagnose({**source, "offset": draw(7, 1, seed=3)}, leaves).ok
+
+
+def test_zeros_are_not_the_bias_that_another_layer_has_lost():
+    source = {f"{n}.weight": draw(7, 5, seed=i) for i, n in enumerate("kqv")}
+    source |= {f"{n}.bias": draw(7, seed=i) for i, n in enumerate("qv")}
+    leaves = {f"{n}/kernel": np.asarray(source[f"{n}.weight"].T, order="C") for n in "kqv"}
+    leaves |= {"q/bias": source["q.bias"], "k/bias": np.zeros(7, np.float32)}
+    diagnosis = diagnose(source, leaves)
+    assert diagnosis.leaves["k/bias"].status == "ok"
+    assert [v.path for v in diagnosis.leaves.values() if v.wrong] == ["v/bias"]
 
 
 def test_a_buffer_of_the_target_is_no_fault():

@@ -15,11 +15,11 @@ from porting.doctor.evidence import Evidence
 from porting.doctor.expected import expected_rows
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.fixes import right_array
-from porting.doctor.foretell import odd_paths
 from porting.doctor.judge import judge
 from porting.doctor.missing import held_keys, missing
 from porting.doctor.readings import questions_of, reread
 from porting.doctor.relations import relate
+from porting.doctor.renamed import renamed
 from porting.doctor.sourceless import without_source
 from porting.doctor.table import Table
 from porting.doctor.unsure import settle
@@ -155,7 +155,8 @@ def _diagnosed(
     verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = questions_of(verdicts, other)
-    verdicts = _oddly_named(verdicts, rows)
+    verdicts, elsewhere = renamed(verdicts, rows)
+    rows |= elsewhere
     verdicts |= missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
@@ -165,18 +166,6 @@ def _diagnosed(
     wanted |= {key for key in unused if any(evidence.same(key, k) for k in keys)}
     found = findings(verdicts, shapes) + unused_finding(unused, wanted)
     return Diagnosis(verdicts, found, unused)
-
-
-def _oddly_named(
-    verdicts: dict[str, LeafVerdict], rows: Mapping[str, Leaf]
-) -> dict[str, LeafVerdict]:
-    """Right leaves whose path is unlike that of the same leaf in the other layers."""
-    out = dict(verdicts)
-    for path, better in odd_paths(rows).items():
-        if out[path].status == "ok" and better not in out:
-            note = f"It holds {out[path].source}; its likes in other layers are named {better}."
-            out[path] = replace(out[path], kind="renamed", note=note)
-    return out
 
 
 def _unused(
@@ -199,7 +188,8 @@ def _unused(
 def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict[str, np.ndarray]:
     """The ported leaves with every one that is wrong put right, path -> array.
 
-    Leaves whose right value the names do not tell are left as they are.
+    Leaves whose right value the names do not tell are left as they are. A leaf that is under
+    another name is moved to its own.
 
     >>> weight = np.arange(9, dtype=np.float32).reshape(3, 3)
     >>> source, ported = {"fc.weight": weight}, {"params": {"fc": {"kernel": weight}}}
@@ -211,6 +201,8 @@ def repair(source: Mapping[str, Any], ported: Any, diagnosis: Diagnosis) -> dict
     out = {path: array_of(leaf) for path, leaf in leaves_of(ported).items()}
     for path, verdict in diagnosis.leaves.items():
         if verdict.wrong and verdict.row is not None and verdict.fix:
-            dtype = out[path].dtype if path in out else None
+            elsewhere = verdict.alternatives[0] if verdict.kind == "renamed" else path
+            given = out.pop(elsewhere, None)
+            dtype = None if given is None else given.dtype
             out[path] = np.asarray(right_array(verdict.row, evidence, dtype), order="C")
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -43,57 +42,20 @@ def predicted_path(
     return found
 
 
-def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
-    """Paths that do not spell their key where the same leaf of other layers does -> how they would.
+def layers_of(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
+    """The rows of numbered tensors, those that differ in their numbers together.
 
     >>> from porting.layouts import Rule
-    >>> pairs = {"p/h/0/q/w": "h.0.q.w", "p/h/1/q/w": "h.1.q.w", "p/h/2/qq/w": "h.2.q.w"}
-    >>> odd_paths({p: Leaf(p, (k,), Rule("a -> a")) for p, k in pairs.items()})
-    {'p/h/2/qq/w': 'p/h/2/q/w'}
+    >>> rows = {f"h_{n}/b": Leaf(f"h_{n}/b", (f"h.{n}.b",), Rule("a -> a")) for n in range(3)}
+    >>> [len(group) for group in layers_of(rows).values()]
+    [3]
     """
-    odd, names = {}, Counter(last(path) for path in rows)
-    for group in _alike(rows).values():
-        usual = _usual(group, names)
-        for row in group if usual else []:
-            spelled = _spells(row.path, row.sources[0]) and last(row.path) == last(usual.path)
-            if spelled or template(row.path) == template(usual.path):
-                continue
-            better = renumber(usual.path, usual.sources[0], row.sources[0]) or ""
-            if _spells(usual.path, usual.sources[0]) or _same_layer(row.path, better):
-                odd[row.path] = better
-    return {path: better for path, better in odd.items() if better}
-
-
-def _alike(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
-    """The rows of numbered tensors, those that differ in their numbers together."""
     groups: dict[tuple[str, ...], list[Leaf]] = {}
     for row in rows.values():
         if numbers(row.sources[0]):
             form = (*map(template, row.sources), str(row.rule), row.join.name)
             groups.setdefault(form, []).append(row)
     return groups
-
-
-def _usual(group: Sequence[Leaf], names: Mapping[str, int]) -> Leaf | None:
-    """A row whose path is written as the key is, or as most of the group are.
-
-    Among several that spell the key, the leaf's own name is the one that most leaves have.
-    """
-    spelled = [r for r in group if len(r.sources) == 1 and _spells(r.path, r.sources[0])]
-    if spelled:
-        return max(spelled, key=lambda row: names[last(row.path)])
-    (most, count), *rest = Counter(template(r.path) for r in group).most_common(2)
-    return (
-        next(r for r in group if template(r.path) == most)
-        if rest and count >= 2 * rest[0][1]
-        else None
-    )
-
-
-def _same_layer(path: str, better: str) -> bool:
-    """Whether two paths begin alike, up to the last number of the second."""
-    begin = re.match(r".*\d(?=\D*$)", better)
-    return begin is not None and path.startswith(f"{begin.group()}/")
 
 
 def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> dict[str, Leaf]:
@@ -109,7 +71,7 @@ def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> d
     kinds: dict[str, list[str]] = {}
     for key in shapes:
         kinds.setdefault(template(key), []).append(key)
-    for group in _alike(rows).values():
+    for group in layers_of(rows).values():
         filled, like = {row.sources for row in group}, group[0]
         first = like.sources[0]
         for key in kinds.get(template(first), ()):
@@ -119,12 +81,6 @@ def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> d
             if path and path not in rows and sources not in filled and known:
                 found[path] = Leaf(path, sources, like.rule, like.join)
     return found
-
-
-def _spells(path: str, key: str) -> bool:
-    """Whether the module of a path ends with all words of the module of a key but the first."""
-    words = parent(key).split(".")
-    return parent(path).split("/")[-max(len(words) - 1, 1) :] == words[-max(len(words) - 1, 1) :]
 
 
 def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:

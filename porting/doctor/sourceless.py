@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from porting.doctor.evidence import Evidence
+from porting.doctor.names import last, parent
 from porting.doctor.verdict import LeafVerdict
 from porting.mapping.infer import NO_BIAS
 from porting.mapping.units import buffer_reason
@@ -19,12 +20,13 @@ def without_source(
     """Leaves of nothing in the source that are right so, or that are no parameters.
 
     A bias of zeros says what a layer without a bias says. A source tensor of its size that
-    is read by nothing would be that bias; then the zeros are a fault.
+    is read by nothing would be that bias; then the zeros are a fault. The bias of another
+    layer would not.
     """
     out = dict(verdicts)
     spare = {
         evidence.size(key) for key, why in getattr(mapping, "unused", {}).items()
-        if key in evidence.shapes and "no place" in why
+        if key in evidence.shapes and "no place" in why and not _of_another(key, evidence)
     }  # fmt: skip
     for path, why in getattr(mapping, "unmapped", {}).items():
         if path not in out or out[path].status != "unported":
@@ -36,3 +38,10 @@ def without_source(
         elif why == buffer_reason(path):
             out[path] = replace(out[path], status="ambiguous", kind="buffer", note=f"It is {why}.")
     return out
+
+
+def _of_another(key: str, evidence: Evidence) -> bool:
+    """Whether a key is named as the bias of a layer whose weight is in the source too."""
+    module, name = parent(key), last(key)
+    weight = f"{module}.{name.replace('bias', 'weight')}"
+    return "bias" in name and weight in evidence.shapes

@@ -197,7 +197,10 @@ def _missing_title(
     verdicts: Mapping[str, LeafVerdict],
     shapes: Mapping[str, Sequence[int]],
 ) -> str:
-    return f"{places(v.path for v in group)}: not in the ported parameters."
+    where = places(v.path for v in group)
+    if group[0].kind == "renamed":
+        return f"{where}: under another name ({places(a for v in group for a in v.alternatives)})."
+    return f"{where}: not in the ported parameters."
 
 
 def _ambiguous_title(

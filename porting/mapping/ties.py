@@ -86,6 +86,9 @@ def _last_one(
     if len(unread) != 1 or len(places) != 1:
         return None
     unit, part = unread[0]
+    weights = [side.parts.get("w") for side in (unit, target)]
+    if all(w and w.sources[0] in have for w, have in zip(weights, (read, found), strict=True)):
+        return None  # both weights have their place, so the bias is that of another layer
     rule = rule_of(candidates(part, leaf, target.role)[0], part.pick)
     alone = "w" not in unit.parts or unit.role == "head" or bool(HEADS & unit.words)
     sure = alone and (target.auto or bool(unit.role and unit.role == target.role))
