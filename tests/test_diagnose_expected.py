@@ -9,8 +9,8 @@ import pytest
 
 from porting.doctor import diagnose, repair
 from porting.doctor.foretell import predicted_path
-from porting.doctor.renamed import odd_paths
 from porting.doctor.names import alike
+from porting.doctor.renamed import odd_paths
 from porting.doctor.style import order_of, renumbered, restyled
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
@@ -151,6 +151,27 @@ def test_an_odd_module_beside_one_other_is_reported_and_not_accused():
     diagnosis = diagnose(source, leaves)
     assert diagnosis.ok
     assert [(f.kind, f.severity) for f in diagnosis.findings] == [("renamed", "warning")]
+
+
+def test_an_odd_weight_in_a_model_without_layers_is_missing_under_its_own_name():
+    source = {f"{n}.weight": draw(7, 7, seed=i) for i, n in enumerate("abcd")}
+    source |= {f"{n}.bias": draw(7, seed=i) for i, n in enumerate("abcd")}
+    right = {f"{n}/kernel": np.asarray(source[f"{n}.weight"].T, order="C") for n in "abcd"}
+    right |= {f"{n}/bias": source[f"{n}.bias"] for n in "abcd"}
+    odd = {"c/matrix" if path == "c/kernel" else path: leaf for path, leaf in right.items()}
+    diagnosis = diagnose(source, odd)
+    assert [v.path for v in diagnosis.leaves.values() if v.wrong] == ["c/kernel"]
+    assert repair(source, odd, diagnosis).keys() == right.keys()
+    twice = {"d/matrix" if path == "d/kernel" else path: leaf for path, leaf in odd.items()}
+    assert diagnose(source, twice).ok
+
+
+def test_a_weight_is_missing_beside_its_bias():
+    source = {"conv.weight": draw(3, 5, 2, 2), "head.weight": draw(7, 3), "head.bias": draw(7)}
+    leaves = {"Conv_0/kernel": source["conv.weight"].transpose(2, 3, 1, 0)}
+    leaves["Dense_0/bias"] = source["head.bias"]
+    verdict = diagnose(source, leaves).leaves["Dense_0/kernel"]
+    assert (verdict.status, verdict.fix) == ("missing", 'source["head.weight"].T')
 
 
 def test_a_name_that_other_layers_use_for_another_leaf_is_not_odd():

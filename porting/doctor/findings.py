@@ -92,7 +92,9 @@ def _finding(
 
 def _renamed(verdicts: Mapping[str, LeafVerdict]) -> list[Finding]:
     """Leaves that hold what they should under a name that may not be theirs."""
-    moved = [v for v in verdicts.values() if v.kind == "renamed" and v.status == "ok" and not v.holds]
+    moved = [
+        v for v in verdicts.values() if v.kind == "renamed" and v.status == "ok" and not v.holds
+    ]
     if not moved:
         return []
     paths = tuple(v.path for v in moved)

@@ -38,7 +38,8 @@ def predicted_path(
     if found is None:
         rank = len(shapes.get(key, ()))
         same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
-        found = _from_module(key, single, same) or _literally(key, single, same, rank, known)
+        found = _from_module(key, single, same) or _beside_bias(key, single, rank)
+        found = found or _literally(key, single, same, rank, known)
     return found
 
 
@@ -109,6 +110,16 @@ def _from_module(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[
             if beside is not None and kind and last(other.sources[0]) == last(key):
                 return _moved(sibling.path, beside.path, other.path), other
     return None
+
+
+def _beside_bias(key: str, rows: Sequence[Leaf], rank: int) -> tuple[str, Leaf] | None:
+    """The path of a weight beside the bias of its layer: a layer that has one has both."""
+    module, name = parent(key), _flax_name(key, rank)
+    beside = next((row for row in rows if row.sources == (f"{module}.bias",)), None)
+    if beside is None or last(key) != "weight" or last(beside.path) != "bias":
+        return None
+    path = f"{parent(beside.path)}/{name}" if "/" in beside.path else name
+    return path, Leaf(path, (key,), _plain_rule(name, rank))
 
 
 def _moved(path: str, twin: str, other: str) -> str:

@@ -12,13 +12,15 @@ from porting.doctor.names import last, parent, renumber, template
 from porting.doctor.verdict import LeafVerdict
 from porting.leaves import Leaf
 
+TELLING = 3  #: weights of one name that tell how weights are called
+
 
 def renamed(
     verdicts: Mapping[str, LeafVerdict], rows: Mapping[str, Leaf]
 ) -> tuple[dict[str, LeafVerdict], dict[str, Leaf]]:
     """The verdicts with leaves under an odd name told so, and the rows of the leaves they are.
 
-    A name that only one layer has, where several others agree, or an odd name within the
+    A module that only one layer has, where several others agree, or an odd name within the
     usual module, is a mistake: the model looks for the leaf elsewhere. Where a whole module is
     named unlike one other, both may be right.
 
@@ -27,12 +29,12 @@ def renamed(
     """
     out, lost = dict(verdicts), {}
     modules = {parent(path) for path in verdicts}
-    odd = odd_paths(rows)
+    odd = odd_paths(rows) | odd_weights(rows)
     likes = Counter(template(better) for better in odd.values())
     for path, better in odd.items():
         if better in out or out[path].status != "ok":
             continue
-        note = f"It holds {out[path].source}; its likes in other layers are named {better}."
+        note = f"It holds {out[path].source}; named as its likes are, it would be {better}."
         group = sum(template(p) == template(better) for p in rows)
         sure = parent(better) in modules or (likes[template(better)] == 1 and group > 1)
         out[path] = replace(out[path], kind="renamed", note=note, holds=better if sure else "")
@@ -64,6 +66,34 @@ def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
             if _spells(usual.path, usual.sources[0]) or _same_layer(row.path, better):
                 odd[row.path] = better
     return {path: better for path, better in odd.items() if better}
+
+
+def odd_weights(rows: Mapping[str, Leaf]) -> dict[str, str]:
+    """The one kernel beside a bias that is not called as all others are -> how it would be.
+
+    The name must be no other leaf's, and not the source's own.
+
+    >>> from porting.layouts import Rule
+    >>> names = {f"{n}/kernel": f"{n}.weight" for n in "abcd"} | {f"{n}/bias": f"{n}.bias" for n in "abcd"}
+    >>> names["d/matrix"] = names.pop("d/kernel")
+    >>> odd_weights({p: Leaf(p, (k,), Rule("a b -> b a")) for p, k in names.items()})
+    {'d/matrix': 'd/kernel'}
+    """
+    biases = {(parent(p), row.sources[0]) for p, row in rows.items() if last(p) == "bias"}
+    weights = {p: r for p, r in rows.items() if len(r.sources) == 1 and _is_weight(r)}
+    names, here = Counter(map(last, rows)), Counter(map(last, weights))
+    (usual, most), *others = here.most_common(2) or [("", 0)]
+    if most < TELLING or len(weights) > most + 1 or not others or names[others[0][0]] > 1:
+        return {}
+    path = next(p for p in weights if last(p) != usual)
+    beside = (parent(path), f"{parent(weights[path].sources[0])}.bias") in biases
+    return {path: f"{parent(path)}/{usual}"} if beside and last(path) != "weight" else {}
+
+
+def _is_weight(row: Leaf) -> bool:
+    """Whether a leaf is a weight of a layer, its axes moved: a kernel, and no table."""
+    left, right = row.rule.pattern.split(" -> ")
+    return last(row.sources[0]) == "weight" and left != right and " " in left
 
 
 def _usual(group: Sequence[Leaf], names: Mapping[str, int]) -> Leaf | None:
