@@ -402,13 +402,33 @@ def test_the_bias_of_another_layer_where_the_source_has_none():
     right = {f"{n}_proj/kernel": np.asarray(source[f"{n}_proj.weight"].T, order="C") for n in "qk"}
     right |= {"q_proj/bias": source["q_proj.bias"], "k_proj/bias": zeros}
     assert diagnose(source, right).ok
-    found = diagnose(source, {**right, "q_proj/bias": zeros, "k_proj/bias": right["q_proj/bias"]})
-    assert found.leaves["k_proj/bias"].status == "wrong_source"
-    assert found.leaves["k_proj/bias"].source == "q_proj.bias"
-    assert found.leaves["k_proj/bias"].note == (
-        "Holds q_proj.bias, which belongs at q_proj/bias. Nothing in the source belongs here."
+    broken = {**right, "q_proj/bias": zeros, "k_proj/bias": right["q_proj/bias"]}
+    found = diagnose(source, broken)
+    key, query = (found.leaves[f"{n}_proj/bias"] for n in "kq")
+    assert (key.status, key.kind, key.source) == ("wrong_source", "exchanged", "q_proj.bias")
+    assert key.note == (
+        "Holds q_proj.bias. The source has no bias beside k_proj.weight: it should be zeros."
     )
-    assert found.leaves["q_proj/bias"].status == "unported"
+    assert key.fix == 'np.zeros(len(source["k_proj.weight"]), source["k_proj.weight"].dtype)'
+    assert (query.status, query.kind, query.holds) == ("wrong_source", "exchanged", "k_proj/bias")
+    assert [f.title for f in found.findings] == [
+        "q_proj and k_proj exchanged: q_proj/bias, k_proj/bias."
+    ]
+    fixed = repair(source, broken, found)
+    assert all(np.array_equal(fixed[path], right[path]) for path in right)
+
+
+def test_a_random_bias_where_the_source_has_none_should_be_zeros():
+    """A bias of heads and their size, as NNX attention has it."""
+    source = {f"{n}.weight": draw(6, 6, seed=i) for i, n in enumerate("qk")}
+    source["q.bias"] = draw(6, seed=7)
+    right = {f"{n}/kernel": source[f"{n}.weight"].T.reshape(6, 2, 3) for n in "qk"}
+    right |= {"q/bias": source["q.bias"].reshape(2, 3), "k/bias": np.zeros((2, 3), np.float32)}
+    assert diagnose(source, right).ok
+    broken = {**right, "k/bias": draw(2, 3, seed=9)}
+    found = diagnose(source, broken)
+    assert found.leaves["k/bias"].status == "unported"
+    assert not repair(source, broken, found)["k/bias"].any()
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,)])

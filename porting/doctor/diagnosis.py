@@ -152,12 +152,12 @@ def _diagnosed(
     verdicts = {
         path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }
-    verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = questions_of(verdicts, other)
     verdicts, elsewhere = renamed(verdicts, rows)
     rows |= elsewhere
     verdicts |= missing(verdicts, tree, rows, evidence, mapping, given)
+    verdicts = without_source(verdicts, tree, evidence, mapping)
     verdicts = relate(verdicts, list(evidence.shapes))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))

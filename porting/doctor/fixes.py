@@ -71,6 +71,7 @@ def _joined_text(row: Leaf, evidence: Evidence) -> str:
         "concat": f"np.concatenate([{', '.join(keys)}])",
         "sum": f"({' + '.join(keys)})",
         "one_plus": f"({keys[0]} + 1)",
+        "zeros": f"np.zeros(len({keys[0]}), {keys[0]}.dtype)",
     }
     return forms.get(row.join.name, "")
 
