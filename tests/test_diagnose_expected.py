@@ -174,6 +174,47 @@ def test_a_weight_is_missing_beside_its_bias():
     assert (verdict.status, verdict.fix) == ("missing", 'source["head.weight"].T')
 
 
+def unlike_names():
+    """Three norms of one size that no name or shape tells apart, and their port."""
+    parts = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    modules = {
+        "features.alpha": "init_bn",
+        "features.beta": "middle_bn",
+        "features.gamma": "final_bn",
+    }
+    source, right = {}, {}
+    for i, (key, path) in enumerate(modules.items()):
+        for j, (old, new) in enumerate(parts.items()):
+            source[f"{key}.{old}"] = right[f"{path}/{new}"] = draw(8, seed=10 * i + j)
+    return source, right
+
+
+def test_a_module_that_no_name_tells_is_known_by_its_other_leaves():
+    source, right = unlike_names()
+    assert diagnose(source, right).ok
+    broken = {**right, "init_bn/mean": right["init_bn/var"], "init_bn/var": right["init_bn/mean"]}
+    found = diagnose(source, broken)
+    wrong = {v.path: (v.kind, v.expected_source) for v in found.leaves.values() if v.wrong}
+    assert wrong == {
+        "init_bn/mean": ("exchanged", "features.alpha.running_mean"),
+        "init_bn/var": ("exchanged", "features.alpha.running_var"),
+    }
+    short = {path: leaf for path, leaf in right.items() if path != "init_bn/scale"}
+    assert [v.path for v in diagnose(source, short).leaves.values() if v.wrong] == ["init_bn/scale"]
+
+
+def test_a_missing_norm_is_not_named_as_the_convolution_beside_it():
+    source, right = {}, {}
+    for n in range(3):
+        source[f"stages.{n}.down.0.weight"] = right[f"stages/{n}/down/0/scale"] = draw(5 + n)
+        source[f"stages.{n}.down.1.weight"] = draw(6 + n, 5 + n, 2, 2)
+        kernel = source[f"stages.{n}.down.1.weight"].transpose(2, 3, 1, 0)
+        right[f"stages/{n}/down/1/kernel"] = kernel
+    del right["stages/2/down/0/scale"]
+    wrong = [v.path for v in diagnose(source, right).leaves.values() if v.wrong]
+    assert wrong == ["stages/2/down/0/scale"]
+
+
 def test_a_name_that_other_layers_use_for_another_leaf_is_not_odd():
     """EfficientNet's first block has no expansion; timm counts its projection as the first."""
     names = {

@@ -13,6 +13,7 @@ from porting.doctor.evidence import Evidence
 from porting.doctor.foretell import foretold, predicted_path
 from porting.doctor.names import parent
 from porting.doctor.parts import missing_parts
+from porting.doctor.placed import placed
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.unmapped import conventional
 from porting.leaves import Leaf
@@ -26,6 +27,7 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
         return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
 
     there = {path: row for path, row in mapping.leaves.items() if path in tree}
+    there = placed(there, holds)
     rows = restyled(renumbered(there, evidence.shapes, holds), evidence.shapes, holds)
     claimed, excused = {key for row in rows.values() for key in row.sources}, excused_keys(mapping)
 

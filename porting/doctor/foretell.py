@@ -34,10 +34,10 @@ def predicted_path(
     'h_1/ln/bias'
     """
     single = [row for row in rows.values() if len(row.sources) == 1]
-    found = _from_layers(key, single)
+    rank = len(shapes.get(key, ()))
+    same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
+    found = _from_layers(key, same)
     if found is None:
-        rank = len(shapes.get(key, ()))
-        same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
         found = _from_module(key, single, same) or _beside_bias(key, single, rank)
         found = found or _literally(key, single, same, rank, known)
     return found
