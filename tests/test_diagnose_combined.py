@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from porting.doctor import diagnose
+from porting.doctor import diagnose, repair
 from porting.layouts import Rule, identity
 from porting.leaves import SUM, Leaf, weight_norm
 
@@ -217,3 +217,31 @@ def test_a_fused_weight_norm_has_a_fix_that_is_the_join_bit_for_bit():
     verdict = diagnose(source, {"c/kernel": right * np.float32(2)}, given(rows)).leaves["c/kernel"]
     assert verdict.kind == "scaled"
     assert np.array_equal(repaired(verdict, source), right)
+
+
+@pytest.mark.parametrize("narrow", [ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("stored", ["narrow", "float32"])
+def test_a_port_from_a_finer_copy_of_the_source(narrow, stored):
+    """The checkpoint was narrowed after the port was made; one kernel is not transposed besides."""
+    fine = {f"h.{n}.{name}.weight": draw(8, 8, seed=7 * n + i)
+            for n in range(2) for i, name in enumerate("qkv")}  # fmt: skip
+    source = {key: array.astype(narrow) for key, array in fine.items()}
+    if stored == "float32":
+        source = {key: array.astype(np.float32) for key, array in source.items()}
+    port = {
+        key.replace(".", "/").replace("weight", "kernel"): np.asarray(array.T, order="C")
+        for key, array in fine.items()
+    }
+    port["h/1/q/kernel"] = fine["h.1.q.weight"]
+    port["h/0/v/kernel"] = draw(8, 8, seed=99)
+    found = diagnose(source, port)
+    turned, foreign = found.leaves["h/1/q/kernel"], found.leaves["h/0/v/kernel"]
+    assert (turned.status, turned.kind, turned.also) == ("wrong_layout", "untransposed", ("finer",))
+    assert (foreign.status, foreign.kind) == ("unported", "foreign")
+    rest = [v for v in found.leaves.values() if v not in (turned, foreign)]
+    assert {(v.status, v.kind) for v in rest} == {("changed", "finer")}
+    assert {f.severity for f in found.findings if f.kind == "finer"} == {"warning"}
+    fixed = repair(source, port, found)
+    for key, array in source.items():
+        path = key.replace(".", "/").replace("weight", "kernel")
+        assert np.array_equal(fixed[path], array.T.astype(np.float32))

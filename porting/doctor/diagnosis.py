@@ -14,6 +14,7 @@ from porting.doctor.cells import lost_leaves
 from porting.doctor.evidence import Evidence
 from porting.doctor.expected import expected_rows
 from porting.doctor.findings import Finding, findings, unused_finding
+from porting.doctor.finer import finer_copy
 from porting.doctor.fixes import right_array
 from porting.doctor.judge import judge
 from porting.doctor.missing import held_keys, missing
@@ -152,6 +153,7 @@ def _diagnosed(
     verdicts = {
         path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }
+    verdicts = finer_copy(verdicts, tree, evidence, table)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = questions_of(verdicts, other)
     verdicts, elsewhere = renamed(verdicts, rows)

@@ -81,7 +81,10 @@ def _finding(
     shapes: Mapping[str, Sequence[int]],
 ) -> Finding:
     first = group[0]
-    severity = {"ambiguous": "note", "changed": "warning" if first.kind == "cast" else "error"}
+    severity = {
+        "ambiguous": "note",
+        "changed": "warning" if first.kind in ("cast", "finer") else "error",
+    }
     paths = tuple(v.path for v in group)
     title = TITLES[first.status](group, verdicts, shapes)
     if first.also:

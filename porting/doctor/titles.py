@@ -13,6 +13,7 @@ from porting.tree import fold
 #: kind of change -> what happened
 CHANGES = {
     "cast": "narrowed to a type with fewer bits",
+    "finer": "finer than the source, which is a narrowed copy",
     "misread": "read as another type",
     "one_plus": "1 added",
     "minus_one": "1 subtracted",
