@@ -37,10 +37,11 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
         if row.path not in tree:
             return bool(new)
         made = evidence.expected(row) if row.path not in rows else None
-        return made is not None and made.shape == tuple(tree[row.path].shape)
+        return made is not None and made.size == np.asarray(tree[row.path]).size
 
     lost = {path: row for path, row in mapping.leaves.items() if path not in tree}
-    absent = foretold(rows, evidence.shapes) | missing_parts({**rows, **lost}) | lost
+    open_ = [path for path in tree if path not in rows]
+    absent = foretold(rows, evidence.shapes, open_) | missing_parts({**rows, **lost}) | lost
     rows |= {path: row for path, row in absent.items() if wanted(row)}
     return rows | _resized(rows, tree, evidence)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from porting.doctor.names import last, numbers, parent, renumber, template
 from porting.layouts import Rule
@@ -59,8 +59,16 @@ def layers_of(rows: Mapping[str, Leaf]) -> dict[tuple[str, ...], list[Leaf]]:
     return groups
 
 
-def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> dict[str, Leaf]:
+def foretold(
+    rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]], open_: Collection[str] = ()
+) -> dict[str, Leaf]:
     """The leaves that a layer must have because its likes have them, and that no row fills.
+
+    Args:
+        rows: path -> row, of the leaves that have one.
+        shapes: of the source.
+        open_: paths that are there without a row; their tensors may have another shape than
+            those of their likes.
 
     >>> from porting.layouts import Rule
     >>> row = Leaf("h_0/q/bias", ("h.0.qkv.bias",), Rule("(p=0 a) -> a", {"p": 3}))
@@ -78,10 +86,22 @@ def foretold(rows: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]]) -> d
         for key in kinds.get(template(first), ()):
             sources = tuple(renumber(s, first, key) or "" for s in like.sources)
             path = renumber(like.path, first, key)
-            known = all(s in shapes and tuple(shapes[s]) == tuple(shapes[t]) for s, t in zip(sources, like.sources, strict=True))  # fmt: skip
-            if path and path not in rows and sources not in filled and known:
+            if not path or path in rows or sources in filled:
+                continue
+            if _fits(sources, like.sources, shapes, path in open_):
                 found[path] = Leaf(path, sources, like.rule, like.join)
     return found
+
+
+def _fits(
+    keys: Sequence[str], likes: Sequence[str], shapes: Mapping[str, Sequence[int]], open_: bool
+) -> bool:
+    """Whether tensors have the shapes of their likes; for an open leaf their rank is enough."""
+    pairs = [(shapes.get(key), shapes[like]) for key, like in zip(keys, likes, strict=True)]
+    return all(
+        own is not None and (len(own) == len(like) if open_ else tuple(own) == tuple(like))
+        for own, like in pairs
+    )
 
 
 def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
