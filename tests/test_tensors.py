@@ -41,6 +41,9 @@ class Tensor:
     def view(self, dtype):
         return Tensor(self.array.view(dtype))
 
+    def float(self):
+        return Tensor(self.array.astype(np.float32), grad=self.grad)
+
 
 class Module:
     def state_dict(self):
@@ -89,6 +92,22 @@ def test_a_state_dict_of_tensors_is_ported_diagnosed_and_brought_home(dtype, gra
         assert home[key].dtype == dtype
         assert home[key].tobytes() == array.tobytes()
     assert save_params(tmp_path / "p.safetensors", state).leaves == len(state)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("port", [np.float32, ml_dtypes.bfloat16])
+def test_the_line_that_fixes_a_leaf_runs_on_tensors(dtype, port):
+    """Tensors of PyTorch have no `transpose(1, 0)` of NumPy, and no `astype`."""
+    given = arrays(dtype)
+    state = {key: Tensor(array, grad=True) for key, array in given.items()}
+    variables, _ = port_checkpoint({k: a.astype(port) for k, a in given.items()}, target(port))
+    right = variables["params"]["fc"]["kernel"]
+    variables["params"]["fc"]["kernel"] = np.asarray(right.T, order="C")
+    verdict = diagnose(state, variables).leaves["params/fc/kernel"]
+    made = eval(verdict.fix, {"source": state, "np": np, "ml_dtypes": ml_dtypes})
+    want = given["fc.weight"].T
+    assert np.array_equal(made.astype(np.float32), want.astype(np.float32))
+    assert made.dtype == (port if np.can_cast(dtype, port) else dtype)
 
 
 def test_a_tensor_is_viewed_not_copied():

@@ -15,7 +15,7 @@ from porting.doctor.proposals import Extent, extent
 from porting.doctor.sightings import Sightings
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
-from porting.tensors import array_of
+from porting.tensors import array_of, is_torch
 from porting.tree import flatten
 
 
@@ -28,11 +28,13 @@ class Evidence:
     Attributes:
         source: key -> array (a `Checkpoint` is read lazily).
         sightings: which tensors hold a few values of a leaf.
+        torch: keys that were given as tensors of PyTorch.
     """
 
     source: Mapping[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(init=False)
     sightings: Sightings = field(init=False)
+    torch: set[str] = field(init=False)
     _views: dict[str, np.ndarray] = field(default_factory=dict)
     _samples: dict[str, bytes] = field(default_factory=dict)
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
@@ -46,7 +48,9 @@ class Evidence:
                 "mapping of arrays, or an opened checkpoint."
             )
         specs = getattr(self.source, "specs", None)
+        self.torch = set()
         if specs is None:
+            self.torch = {key for key, value in self.source.items() if is_torch(value)}
             self.source = specs = flatten(self.source)
         self.shapes = {key: tuple(specs[key].shape) for key in specs}
         self.sightings = Sightings(self.array)

@@ -52,7 +52,8 @@ def fix_line(row: Leaf | None, evidence: Evidence, dtype: np.dtype) -> str:
         steps = steps_of(row.rule, joined.shape)
     except PortingError:
         return ""
-    if expected.dtype != joined.dtype:
+    narrow = any(key in evidence.torch and not _in_numpy(joined.dtype) for key in row.sources)
+    if expected.dtype != joined.dtype or narrow:
         steps = (*steps, Step("astype", (expected.dtype,)))
     made = run(steps, joined)
     text = _joined_text(row, evidence)
@@ -61,7 +62,7 @@ def fix_line(row: Leaf | None, evidence: Evidence, dtype: np.dtype) -> str:
 
 
 def _joined_text(row: Leaf, evidence: Evidence) -> str:
-    keys = [f"source[{_quoted(key)}]" for key in row.sources]
+    keys = [_array_text(key, evidence) for key in row.sources]
     kind, _, dim = row.join.name.partition(":")
     if kind == "weight_norm":
         return _weight_norm_text(*keys, len(evidence.shapes[row.sources[1]]), dim)
@@ -74,6 +75,20 @@ def _joined_text(row: Leaf, evidence: Evidence) -> str:
         "zeros": f"np.zeros(len({keys[0]}), {keys[0]}.dtype)",
     }
     return forms.get(row.join.name, "")
+
+
+def _array_text(key: str, evidence: Evidence) -> str:
+    """A source tensor as an array of NumPy; a narrow one of PyTorch by way of float32."""
+    name = f"source[{_quoted(key)}]"
+    if key not in evidence.torch:
+        return name
+    through = "" if _in_numpy(evidence.array(key).dtype) else ".float()"
+    return f"{name}{through}.numpy(force=True)"
+
+
+def _in_numpy(dtype: np.dtype) -> bool:
+    """Whether NumPy itself has a type (bfloat16 and the 8-bit floats come with ml_dtypes)."""
+    return dtype.kind != "V" and hasattr(np, dtype.name)
 
 
 def _weight_norm_text(magnitude: str, direction: str, rank: int, dim: str) -> str:

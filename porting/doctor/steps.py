@@ -40,7 +40,8 @@ class Step:
         if self.name == "index":
             return f"[{', '.join(_index_text(i) for i in self.args)}]"
         if self.name == "astype":
-            return f".astype(np.{np.dtype(self.args[0]).name})"
+            name = np.dtype(self.args[0]).name
+            return f".astype({'np' if hasattr(np, name) else 'ml_dtypes'}.{name})"
         if self.name == "transpose" and self.args == tuple(range(len(self.args)))[::-1]:
             return ".T"
         return f".{self.name}({', '.join(map(str, self.args)) or '()'})"
