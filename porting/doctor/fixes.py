@@ -10,7 +10,6 @@ from porting.doctor.steps import Step, run, steps_of
 from porting.errors import PortingError
 from porting.leaves import CONCAT, ONLY, STACK, Leaf
 
-
 Steps = tuple[Step, ...]
 
 
