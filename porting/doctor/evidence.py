@@ -11,7 +11,7 @@ import numpy as np
 
 from porting.doctor.bits import canonical, fingerprint, probes
 from porting.doctor.names import words
-from porting.doctor.proposals import Extent, extent
+from porting.doctor.proposals import Ends, Extent, extent
 from porting.doctor.sightings import Sightings
 from porting.errors import ArgumentError, PortingError
 from porting.leaves import Leaf
@@ -27,12 +27,14 @@ class Evidence:
 
     Attributes:
         source: key -> array (a `Checkpoint` is read lazily).
+        places: key -> its place in the source.
         sightings: which tensors hold a few values of a leaf.
         torch: keys that were given as tensors of PyTorch.
     """
 
     source: Mapping[str, Any]
     shapes: dict[str, tuple[int, ...]] = field(init=False)
+    places: dict[str, int] = field(init=False)
     sightings: Sightings = field(init=False)
     torch: set[str] = field(init=False)
     _views: dict[str, np.ndarray] = field(default_factory=dict)
@@ -40,6 +42,9 @@ class Evidence:
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _prints: dict[str, int] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
+    _sized: dict[int, list[str]] = field(default_factory=dict)
+    _within: dict[int, dict[Extent | None, list[str]]] = field(default_factory=dict)
+    _ends: dict[int, Ends] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Mapping):
@@ -53,7 +58,8 @@ class Evidence:
             self.torch = {key for key, value in self.source.items() if is_torch(value)}
             self.source = specs = flatten(self.source)
         self.shapes = {key: tuple(specs[key].shape) for key in specs}
-        self.sightings = Sightings(self.array)
+        self.places = {key: n for n, key in enumerate(self.shapes)}
+        self.sightings = Sightings(self.array, {key: self.size(key) for key in self.shapes})
 
     def array(self, key: str) -> np.ndarray:
         """A source tensor."""
@@ -96,7 +102,25 @@ class Evidence:
 
     def of_size(self, size: int) -> list[str]:
         """Keys of tensors with `size` elements."""
-        return [key for key, shape in self.shapes.items() if math.prod(shape) == size]
+        if not self._sized:
+            for key in self.shapes:
+                self._sized.setdefault(self.size(key), []).append(key)
+        return self._sized.get(size, [])
+
+    def of_extent(self, size: int, wanted: Extent | None) -> list[str]:
+        """Keys of tensors with `size` elements and these ends."""
+        if size not in self._within:
+            found = self._within[size] = {}
+            for key in self.of_size(size):
+                found.setdefault(self.extent_of(key), []).append(key)
+        return self._within[size].get(wanted, [])
+
+    def likely(self, leaf: Extent, unit: float) -> list[str]:
+        """Keys of tensors of as many elements that a change may have turned into a leaf."""
+        keys = self.of_size(leaf.size)
+        if leaf.size not in self._ends:
+            self._ends[leaf.size] = Ends([self.extent_of(key) for key in keys])
+        return [keys[n] for n in self._ends[leaf.size].likely(leaf, unit)]
 
     def same(self, a: str, b: str) -> bool:
         """Whether two keys hold the same tensor (tied, or stored twice)."""
@@ -110,9 +134,9 @@ class Evidence:
         """`keys`, those that share the longest beginning with one of `home` first."""
         homes = [words(h) for h in home]
 
-        def distance(key: str) -> int:
+        def distance(key: str) -> tuple[int, int]:
             own = words(key)
-            return -max((_shared(own, h) for h in homes), default=0)
+            return -max((_shared(own, h) for h in homes), default=0), self.places[key]
 
         return sorted(keys, key=distance)
 

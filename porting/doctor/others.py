@@ -25,10 +25,9 @@ def by_same_rule(q: Question) -> Holding | None:
     if q.row is None or q.expected is None or len(q.home) != 1 or q.row.join is not ONLY:
         return None
     e, stem = q.evidence, template(q.home[0])
-    keys = [k for k in e.shaped_like(q.home[0]) if k not in q.home]
-    if not q.row.rule.selects:
-        keys = [k for k in keys if e.extent_of(k) == q.extent]
-    keys = e.nearest(keys, q.home)
+    shape = e.shapes[q.home[0]]
+    alike = e.shaped_like(q.home[0]) if q.row.rule.selects else e.of_extent(q.leaf.size, q.extent)
+    keys = e.nearest([k for k in alike if k not in q.home and e.shapes[k] == shape], q.home)
     for key in sorted(keys, key=lambda k: template(k) != stem):
         if equal(ruled(q.row, q.bits_of(e.array(key))), q.bits):
             others = tuple(k for k in keys if k != key and e.same(k, key))
@@ -80,12 +79,12 @@ def _of_home(q: Question, keys: tuple[str, ...]) -> bool:
     return all(any(q.evidence.same(key, home) for home in q.home) for key in keys)
 
 
-def _other_leaves(q: Question) -> Iterator[str]:
-    """Paths of the other leaves of this shape, those made of the same tensor first."""
-    if q.row is None or q.leaf.size < TELLING:
+def _likely_leaves(q: Question) -> Iterator[str]:
+    """Paths of the other leaves that a change may turn into this, those of the same tensor first."""
+    if q.row is None or q.extent is None:
         return
     own = q.row
-    paths = [p for p in q.table.of_shape(q.leaf.shape) if p != own.path]
+    paths = [p for p in q.table.likely(q.leaf.shape, q.extent, q.unit) if p != own.path]
 
     def order(path: str) -> tuple[bool, bool]:
         return q.table.rows[path].sources != own.sources, template(path) != template(own.path)
@@ -96,9 +95,10 @@ def _other_leaves(q: Question) -> Iterator[str]:
 def by_print(q: Question) -> Holding | None:
     """Another tensor of as many elements whose fingerprint is the leaf's."""
     e = q.evidence
-    sized = [k for k in e.of_size(q.leaf.size) if k not in q.home]
-    keys = [k for k in sized if e.extent_of(k) == q.extent]
-    if not keys or q.leaf.size < 2:
+    if q.leaf.size < 2:
+        return None
+    keys = [k for k in e.of_extent(q.leaf.size, q.extent) if k not in q.home]
+    if not keys:
         return None
     own = fingerprint(q.bits)
     fits = e.nearest([k for k in keys if _print(q, k) == own], q.home)
@@ -135,7 +135,7 @@ def other_leaf_changed(q: Question) -> Holding | None:
     """What another leaf should hold, with other values."""
     if q.leaf.size < (TELLING if q.narrow is None else 2 * TELLING):
         return None
-    for path in _other_leaves(q):
+    for path in _likely_leaves(q):
         from_ = q.table.extent(path)
         likely = any(True for _ in proposals_for(from_, q))
         right = q.table.right(path) if likely else None
@@ -150,14 +150,14 @@ def other_pieces(q: Question) -> Holding | None:
     e, spent = q.evidence, 0
     if q.leaf.size < 4 * TELLING:
         return None
-    keys = [k for k in e.shapes if k not in q.home and e.size(k) >= q.leaf.size // 2]
-    shares = e.sightings.shares(q.leaf, keys)
+    shares = e.sightings.shares(q.leaf, q.leaf.size // 2)
+    keys = [k for k in shares if k not in q.home and shares[k] >= ENOUGH / 2]
     partial: Holding | None = None
-    for key in e.nearest([k for k in keys if shares[k] >= ENOUGH / 2], q.home):
+    for key in e.nearest(keys, q.home):
         spent += e.size(key)
         if spent > SEARCHED:
             break
-        found = assemble(q.bits_of(e.array(key)), q.bits)
+        found = assemble(q.bits_of(e.array(key)), q.bits, seen=True)
         if found and telling(q, found) and (q.leaf.ndim > 1 or found.rule or found.partial):
             if not found.partial:
                 return Holding((key,), found)
@@ -183,10 +183,11 @@ def sum_of_two(q: Question) -> Holding | None:
 
 def other_changed(q: Question) -> Holding | None:
     """Any other tensor of as many elements, with other values."""
-    if q.leaf.size < TELLING:
+    if q.leaf.size < TELLING or q.extent is None:
         return None
     e = q.evidence
-    for key in e.nearest([k for k in e.of_size(q.leaf.size) if k not in q.home], q.home):
+    likely = [k for k in e.likely(q.extent, q.unit) if k not in q.home]
+    for key in e.nearest(likely, q.home):
         from_ = e.extent_of(key)
         if any(True for _ in proposals_for(from_, q)):
             found = changed_rearranged(q, (key,), e.array(key), from_)

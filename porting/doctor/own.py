@@ -127,9 +127,9 @@ def own_partly(q: Question) -> Holding | None:
 def own_pieces(q: Question) -> Holding | None:
     """Slices of the right source."""
     alone = q.row is not None and q.row.join is ONLY
-    if alone and q.evidence.sightings.shares(q.leaf, q.home)[q.home[0]] < ENOUGH / 2:
+    if alone and q.evidence.sightings.share(q.leaf, q.home[0]) < ENOUGH / 2:
         return None
-    found = assemble(q.bits_of(joined_of(q)), q.bits)
+    found = assemble(q.bits_of(joined_of(q)), q.bits, seen=alone)
     return Holding(q.home, found) if found and telling(q, found) else None
 
 

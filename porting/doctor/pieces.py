@@ -71,11 +71,16 @@ def _likeliest(options: list[int], found: np.ndarray, place: int, used: set[int]
     return next((o for o in options if o not in used), options[0])
 
 
-def assemble(source: np.ndarray, leaf: np.ndarray) -> Arrangement | None:
+def assemble(source: np.ndarray, leaf: np.ndarray, seen: bool = False) -> Arrangement | None:
     """How the slices of `source` make up `leaf` (both bits), or None.
 
     Axes of size 1 carry nothing and are left out of the search. A leaf of which some slices
     are not the source's gives a partial arrangement, if the rest is at least half of it.
+
+    Args:
+        source: bits of a tensor.
+        leaf: bits of what is made of it.
+        seen: whether enough values of the leaf are known to be in the source.
 
     >>> packed = np.arange(24, dtype=np.uint32).reshape(12, 2)
     >>> str(assemble(packed, np.ascontiguousarray(packed[4:8].T)))
@@ -83,11 +88,14 @@ def assemble(source: np.ndarray, leaf: np.ndarray) -> Arrangement | None:
     """
     if source.dtype != leaf.dtype or not source.size or not leaf.size:
         return None
-    if leaf.size > LARGE and shared(source, leaf) < ENOUGH / 2:
+    if not seen and leaf.size > LARGE and shared(source, leaf) < ENOUGH / 2:
         return None
     best: Arrangement | None = None
+    tables: dict[int, np.ndarray] = {}
     for axis, axes in _starts(source, leaf):
-        index = locate(slice_sums(leaf, axes), slice_sums(source, (axis,)))
+        if axis not in tables:
+            tables[axis] = slice_sums(source, (axis,))
+        index = locate(slice_sums(leaf, axes), tables[axis])
         share = float(np.mean(index >= 0))
         if share < ENOUGH:
             continue

@@ -6,7 +6,7 @@ That costs one pass; whether every element agrees is asked only of the changes p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,9 +58,59 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
 @lru_cache(maxsize=4096)
 def _ends(source: Extent) -> tuple[tuple[Change, ...], np.ndarray, np.ndarray]:
     """What every change makes of the smallest and the largest value: lows and highs."""
-    changes, both = (*CASTS, *MISREADS, *FUNCTIONS), np.array([source.low, source.high], np.float32)
+    changes = (*CASTS, *MISREADS, *FUNCTIONS)
+    lows, highs = _made(changes, np.array([source.low, source.high], np.float32))
+    return changes, lows, highs
+
+
+def _made(changes: Sequence[Change], both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lesser and the greater of what each change makes of the pairs in the last axis."""
     made = np.array([change.apply(both) for change in changes], np.float64)
-    return changes, made.min(axis=1), made.max(axis=1)
+    return made.min(axis=-1), made.max(axis=-1)
+
+
+class Ends:
+    """Many extents, sorted so that those a leaf could come from are found without asking each.
+
+    >>> ends = Ends([Extent(-1, 2, 9), None, Extent(-5, 6, 9)])
+    >>> ends.likely(Extent(0, 3, 9), 1e-6), ends.likely(Extent(-50, 60, 9), 1e-6)
+    ([0], [2])
+    """
+
+    def __init__(self, extents: Sequence[Extent | None]) -> None:
+        places = [n for n, e in enumerate(extents) if e is not None]
+        both = np.array([(e.low, e.high) for e in extents if e is not None]).reshape(-1, 2)
+        _, highs = _made((*CASTS, *MISREADS, *FUNCTIONS), both.astype(np.float32))
+        self._highs = _Sorted(highs.reshape(-1), np.tile(places, len(highs)))
+        self._ratios = _Sorted(_ratios(both), np.array(places, np.int64))
+
+    def likely(self, leaf: Extent, unit: float) -> list[int]:
+        """Places of the extents that something is proposed for, and of few others."""
+        high = self._highs.within(leaf.high, 2 * unit * (abs(leaf.high) + 1))
+        ratio = self._ratios.within(float(_ratios(np.array([[leaf.low, leaf.high]]))[0]), 16 * unit)
+        return np.unique(np.concatenate([high, ratio])).tolist()
+
+
+class _Sorted:
+    """Finite numbers in order, and where each came from."""
+
+    def __init__(self, numbers: np.ndarray, places: np.ndarray) -> None:
+        order = np.argsort(numbers)[: int(np.isfinite(numbers).sum())]
+        self._numbers, self._places = numbers[order], places[order]
+
+    def within(self, number: float, room: float) -> np.ndarray:
+        """The places of the numbers that are at most `room` away."""
+        start = np.searchsorted(self._numbers, number - room, "left")
+        stop = np.searchsorted(self._numbers, number + room, "right")
+        return self._places[start:stop]
+
+
+def _ratios(both: np.ndarray) -> np.ndarray:
+    """The end nearer to zero over the other: a factor of either sign leaves it as it is."""
+    size = np.abs(both)
+    nearer = np.where(size[:, 0] < size[:, 1], both[:, 0], both[:, 1])
+    farther = np.where(size[:, 0] < size[:, 1], both[:, 1], both[:, 0])
+    return nearer / np.where(farther == 0, 1, farther)
 
 
 def _scales(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:

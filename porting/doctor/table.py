@@ -10,7 +10,7 @@ import numpy as np
 
 from porting.doctor.bits import canonical, probes
 from porting.doctor.evidence import Evidence
-from porting.doctor.proposals import Extent, extent
+from porting.doctor.proposals import Ends, Extent, extent
 from porting.doctor.values import Change, single
 from porting.leaves import Leaf
 
@@ -31,6 +31,7 @@ class Table:
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _sampled: dict[tuple[object, ...], dict[bytes, list[str]]] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
+    _ends: dict[tuple[int, ...], Ends] = field(default_factory=dict)
 
     def right(self, path: str) -> np.ndarray | None:
         """What the leaf at `path` should be, or None if its row does not fit."""
@@ -68,6 +69,13 @@ class Table:
                     found.setdefault(_sample(made, change), []).append(path)
             self._sampled[key] = found
         return self._sampled[key].get(_sample(leaf), [])
+
+    def likely(self, shape: tuple[int, ...], leaf: Extent, unit: float) -> list[str]:
+        """Paths of the leaves of `shape` that a change may have turned into a leaf."""
+        paths = self.of_shape(shape)
+        if shape not in self._ends:
+            self._ends[shape] = Ends([self.extent(path) for path in paths])
+        return [paths[n] for n in self._ends[shape].likely(leaf, unit)]
 
     def extent(self, path: str) -> Extent | None:
         """The smallest and largest value of what the leaf at `path` should be."""
