@@ -27,6 +27,7 @@ MSGPACK_VALUES = 100_000  #: values of a Flax msgpack: its tensors, the tables t
 TENSORS = 20_000  #: tensors of one checkpoint
 RANK = 8  #: axes of one tensor
 NAME_CHARACTERS = 512  #: length of a tensor's name
+NAME_PARTS = 200  #: parts of a leaf's name; a mapping that holds itself has no end
 SHARDS = 64  #: files of one sharded checkpoint
 ARCHIVE_MEMBERS = TENSORS + 64  #: members of one zip file: its tensors and what describes them
 RULES_CHARACTERS = 4_000_000  #: length of a rules file: a row for each of 20,000 tensors

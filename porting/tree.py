@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from porting.errors import ArgumentError, CoverageError
+from porting.errors import ArgumentError, CoverageError, LimitError
+from porting.limits import NAME_PARTS
 from porting.tensors import without_torch
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
+        if path.count("/") + path.count(".") >= NAME_PARTS:
+            raise LimitError(
+                f"{path[:40]}… has more than {NAME_PARTS} parts. Is a mapping in itself? Pass "
+                "parameters whose names have fewer parts."
+            )
         found: dict[str, Any] = {}
         if isinstance(value, Mapping):
             found = flatten(value, f"{path}/")

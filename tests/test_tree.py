@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from porting.errors import ArgumentError, CoverageError
+from porting.errors import ArgumentError, CoverageError, LimitError
 from porting.tree import check_cover, flatten, fold, leaves, nnx_variables, unflatten, write_nnx
 
 
@@ -141,3 +141,25 @@ def test_a_bare_array_in_an_nnx_module_is_no_parameter():
     module.scale = nnx.data(jax.numpy.ones(()))
     assert sorted(leaves(module)) == sorted(nnx_variables(module)) == ["bias", "kernel"]
     assert sorted(leaves(nnx.eval_shape(lambda: module))) == ["bias", "kernel"]
+
+
+@pytest.mark.parametrize("wrap", [lambda tree: {"a": tree}, lambda tree: [tree]])
+def test_too_deep_a_tree_is_refused(wrap):
+    tree = np.ones(3)
+    for _ in range(5000):
+        tree = wrap(tree)
+    with pytest.raises(LimitError, match="more than 200 parts"):
+        flatten({"tree": tree})
+
+
+def test_a_tree_that_holds_itself_is_refused():
+    tree = {}
+    tree["again"] = tree
+    with pytest.raises(LimitError, match="in itself"):
+        flatten(tree)
+
+
+def test_a_name_of_very_many_parts_is_refused():
+    assert len(flatten({".".join("a" * 200): np.ones(3)})) == 1
+    with pytest.raises(LimitError, match="more than 200 parts"):
+        flatten({".".join("a" * 201): np.ones(3)})
