@@ -52,7 +52,7 @@ def array_of(value: Any) -> np.ndarray:
         array = np.asarray(value)
     except TypeError:  # a tensor without data, a random key of JAX
         array = np.array(None)
-    if array.dtype.names or array.dtype.kind in "OSUMm":
+    if array.dtype.kind in "OSUMm" or array.dtype.type is np.void:
         raise ArgumentError(
             f"A {type(value).__name__} holds no numbers. Pass arrays of numbers, not their shapes, keys or texts."
         )

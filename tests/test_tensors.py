@@ -129,3 +129,8 @@ def test_what_numpy_cannot_read_is_refused():
         array_of(types.SimpleNamespace(shape=(3,), dtype="float32"))
     with pytest.raises(ArgumentError, match="state_dict"):
         infer_mapping(Module(), target())
+
+
+def test_bytes_without_a_type_are_no_numbers():
+    with pytest.raises(ArgumentError, match="holds no numbers"):
+        array_of(np.zeros(4, "V4"))
