@@ -95,8 +95,9 @@ class _Sorted:
     """Finite numbers in order, and where each came from."""
 
     def __init__(self, numbers: np.ndarray, places: np.ndarray) -> None:
-        order = np.argsort(numbers)[: int(np.isfinite(numbers).sum())]
-        self._numbers, self._places = numbers[order], places[order]
+        finite = np.isfinite(numbers)
+        order = np.argsort(numbers[finite])
+        self._numbers, self._places = numbers[finite][order], places[finite][order]
 
     def within(self, number: float, room: float) -> np.ndarray:
         """The places of the numbers that are at most `room` away."""
