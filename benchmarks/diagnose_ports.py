@@ -1,7 +1,7 @@
 """More self-made ports for the fault benchmark, whose rows `diagnose` infers from the names.
 
 Grouped-query packing, a packed gate and up, both directions of two LSTM layers, fused weight
-norm, a stack of attention layers, paths that are spelled unlike the keys, and kernels, packings
+norm, stacks of attention layers and of unequal blocks, paths that are spelled unlike the keys, and kernels, packings
 and gates that only the rest of the model tells.
 """
 
@@ -15,7 +15,7 @@ from benchmarks.diagnose_models import Port, _port, gru
 from porting.layouts import Rule, identity
 from porting.leaves import STACK, SUM, Leaf, weight_norm
 
-LINEAR = Rule("o i -> i o")
+LINEAR, CONV = Rule("o i -> i o"), Rule("o i h w -> h w i o")
 
 
 def falcon(seed: int = 11, layers: int = 3, width: int = 24, groups: int = 2) -> Port:
@@ -162,4 +162,41 @@ def cell(seed: int = 19) -> Port:
     return replace(gru(seed, 9, 16), name="cell", given=False)
 
 
-MORE = (falcon, gated, bidirectional, weight_normed, stacked, renamed, conv1d, interleaved, cell)
+def staged(seed: int = 16) -> Port:
+    """Twelve blocks of unequal shapes, a list of lists in the source and one list in the port."""
+    draw, wide = np.random.default_rng(seed).standard_normal, 6
+    source, rows, place = {}, [], 0
+    for stage, (count, width) in enumerate(((1, 6), (2, 8), (3, 10), (3, 12), (3, 16))):
+        for n in range(count):
+            s, p = f"net.blocks.{stage}.{n}.", f"params/blocks/{place}/"
+            source |= {
+                f"{s}conv_pw.weight": draw((3 * wide, wide, 1, 1)),
+                f"{s}conv_dw.weight": draw((3 * wide, 1, 3, 3)),
+                f"{s}bn1.weight": 1 + draw(3 * wide) / 8,
+                f"{s}bn1.bias": draw(3 * wide),
+                f"{s}conv_pwl.weight": draw((width, 3 * wide, 1, 1)),
+            }
+            for name, key in (
+                ("expand", "conv_pw"),
+                ("depthwise", "conv_dw"),
+                ("project", "conv_pwl"),
+            ):
+                rows.append(Leaf(f"{p}{name}/kernel", (f"{s}{key}.weight",), CONV))
+            for name, key in (("scale", "weight"), ("bias", "bias")):
+                rows.append(Leaf(f"{p}bn0/{name}", (f"{s}bn1.{key}",), identity(1)))
+            place, wide = place + 1, width
+    return replace(_port("staged", source, rows), given=False)
+
+
+MORE = (
+    falcon,
+    gated,
+    bidirectional,
+    weight_normed,
+    stacked,
+    renamed,
+    conv1d,
+    interleaved,
+    cell,
+    staged,
+)

@@ -102,7 +102,7 @@ def _layered(port: Port) -> dict[str, list[str]]:
 
     groups: dict[str, dict[int, str]] = {}
     for path, row in port.rows.items():
-        found = re.search(r"(?:layers?|h|stages)[/_](\d+)(?=/)", path)
+        found = re.search(r"(?:layers?|h|stages|blocks)[/_](\d+)(?=/)", path)
         if found and len(row.sources) == 1:
             stem = f"{path[: found.start(1)]}#{path[found.end(1) :]}"
             groups.setdefault(stem, {})[int(found[1])] = path
@@ -117,8 +117,6 @@ def _moved(
         paths = layers[stem]
         for path, held in zip(paths, [paths[i] for i in order(len(paths))], strict=True):
             given = port.leaves[held]
-            if given.shape != port.leaves[path].shape:
-                return None
             if not np.array_equal(given, port.leaves[path]):
                 out[path] = (given, Wrong(SOURCE, _key(port, held), kinds))
     return out or None
@@ -136,6 +134,20 @@ def layers_shifted(port: Port, rng: np.random.Generator) -> Changes | None:
 def layers_as_text(port: Port, rng: np.random.Generator) -> Changes | None:
     """Layers in the order 0, 1, 10, 11, 2."""
     return _moved(port, _layered(port), lambda n: sorted(range(n), key=str), ("sorted",))
+
+
+@fault
+def layers_reversed(port: Port, rng: np.random.Generator) -> Changes | None:
+    """The last layer first."""
+    kinds = ("reversed", "layer", "exchanged")
+    return _moved(port, _layered(port), lambda n: [*range(n)][::-1], kinds)
+
+
+@fault
+def layers_exchanged(port: Port, rng: np.random.Generator) -> Changes | None:
+    """The second layer and the last."""
+    kinds = ("exchanged", "layer", "reversed")
+    return _moved(port, _layered(port), lambda n: [0, n - 1, *range(2, n - 1), 1][:n], kinds)
 
 
 @fault

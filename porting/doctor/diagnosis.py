@@ -16,6 +16,7 @@ from porting.doctor.expected import expected_rows
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.finer import finer_copy
 from porting.doctor.fixes import right_array
+from porting.doctor.in_order import by_number, in_order, out_of_order
 from porting.doctor.judge import judge
 from porting.doctor.missing import held_keys, missing
 from porting.doctor.readings import questions_of, reread
@@ -141,7 +142,11 @@ def _diagnosed(
     given = mapping is not None
     if mapping is None:
         mapping = infer_mapping(source, {**tree, **lost_leaves(tree)})
-        rows = expected_rows(mapping, tree, evidence)
+        lists = out_of_order(tree, mapping, evidence)
+        ordered = in_order(tree, lists, evidence)
+        if any(ordered[path] is not leaf for path, leaf in tree.items()):
+            mapping = infer_mapping(source, {**ordered, **lost_leaves(ordered)})
+        rows = by_number(expected_rows(mapping, ordered, evidence), ordered, lists, evidence)
     else:
         rows = getattr(mapping, "leaves", None)
         checked("mapping.leaves", rows, Mapping, "Pass what infer_mapping returns, or no mapping.")
@@ -160,10 +165,12 @@ def _diagnosed(
     rows |= elsewhere
     verdicts |= missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = without_source(verdicts, tree, evidence, mapping)
-    verdicts = relate(verdicts, list(evidence.shapes))
+    verdicts = relate(verdicts)
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
-    wanted = {v.expected_source for v in verdicts.values() if v.wrong}
+    wanted = {
+        k for v in verdicts.values() if v.wrong for k in (v.expected_source or "").split(", ")
+    }
     keys = wanted & evidence.shapes.keys()
     wanted |= {key for key in unused if any(evidence.same(key, k) for k in keys)}
     found = findings(verdicts, shapes) + unused_finding(unused, wanted)

@@ -66,7 +66,7 @@ def _key(v: LeafVerdict) -> tuple[str, ...]:
         return (v.status, v.kind, *v.also, *sorted([template(v.holds), template(v.path)]))
     if v.status == "wrong_source" and v.kind == "exchanged":
         keys = template(v.source or ""), template(v.expected_source or "")
-        pair = keys if keys[0] == keys[1] else difference(*keys)
+        pair = ("layers",) if keys[0] == keys[1] else difference(*keys)
         return (v.status, v.kind, *v.also, *sorted(pair))
     if v.status == "changed":
         return (v.status, v.kind, v.note.split(".")[0] if v.kind != "scaled" else v.note)

@@ -6,32 +6,48 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from porting.doctor.names import numbers, parent, template
+from porting.doctor.sequences import Number, order_of
 from porting.doctor.verdict import LeafVerdict
 
 Verdicts = dict[str, LeafVerdict]
 
 
-def relate(verdicts: Mapping[str, LeafVerdict], keys: list[str]) -> Verdicts:
+def relate(verdicts: Mapping[str, LeafVerdict]) -> Verdicts:
     """The verdicts with a kind for every wrong source.
+
+    The kinds are "shifted", "sorted" and "reversed" (many layers, one pattern), "exchanged" (two
+    leaves hold each other's tensor), "layer" (the same leaf of another layer), "other".
 
     Args:
         verdicts: by path.
-        keys: all source keys (they tell how many layers there are).
-
-    The kinds are "shifted" and "sorted" (many layers, one pattern), "exchanged" (two leaves
-    hold each other's tensor), "layer" (the same leaf of another layer), "other".
     """
     out = _constant_pairs(dict(verdicts))
     out = _exchanged(out)
-    return _layered(out, keys)
+    return _layered(out)
+
+
+def homes(verdicts: Mapping[str, LeafVerdict]) -> dict[str, str]:
+    """Path of a leaf of another layer -> the path where what it holds belongs.
+
+    >>> one = LeafVerdict("h/0/w", "wrong_source", source="h.1.w", expected_source="h.0.w")
+    >>> homes({"h/0/w": one, "h/1/w": LeafVerdict("h/1/w", "ok", expected_source="h.1.w")})
+    {'h/0/w': 'h/1/w'}
+    """
+    of_key = {(v.expected_source, template(path)): path for path, v in verdicts.items()}
+    found = {
+        path: of_key.get((v.source, template(path)))
+        for path, v in verdicts.items()
+        if v.status == "wrong_source" and v.source
+    }
+    return {path: home for path, home in found.items() if home and home != path}
 
 
 def _exchanged(verdicts: Verdicts) -> Verdicts:
-    wrong = {p: v for p, v in verdicts.items() if v.status == "wrong_source"}
-    for path, v in wrong.items():
-        for other in wrong.values():
-            if v.source == other.expected_source and other.source == v.expected_source:
-                verdicts[path] = replace(verdicts[path], kind="exchanged")
+    wrong = [v for v in verdicts.values() if v.status == "wrong_source"]
+    pairs = {(v.expected_source, v.source) for v in wrong}
+    for v in wrong:
+        if (v.source, v.expected_source) in pairs:
+            verdicts[v.path] = replace(v, kind="exchanged")
     parts = {p: v for p, v in verdicts.items() if v.kind == "other_part"}
     for path, v in parts.items():
         if v.holds in parts and parts[v.holds].holds == path:
@@ -55,44 +71,30 @@ def _constant_pairs(verdicts: Verdicts) -> Verdicts:
     return verdicts
 
 
-def _step(v: LeafVerdict) -> tuple[int, int, int] | None:
-    """(place, expected, held) of the one number in which two keys differ."""
-    if v.status != "wrong_source" or not v.source or not v.expected_source:
-        return None
-    if template(v.source) != template(v.expected_source):
-        return None
-    expected, held = (name.split(", ")[0] for name in (v.expected_source, v.source))
-    pairs = enumerate(zip(numbers(expected), numbers(held), strict=True))
-    differ = [(i, a, b) for i, (a, b) in pairs if a != b]
-    return differ[0] if len(differ) == 1 else None
-
-
-def _layered(verdicts: Verdicts, keys: list[str]) -> Verdicts:
-    steps = {p: s for p, v in verdicts.items() if (s := _step(v))}
-    groups: dict[tuple[str, int], dict[str, tuple[int, int]]] = {}
-    for path, (place, expected, held) in steps.items():
-        key = (verdicts[path].expected_source or "").split(", ")[0]
-        groups.setdefault((template(key), place), {})[path] = (expected, held)
-    for (stem, place), moves in groups.items():
-        layers = sorted({numbers(k)[place] for k in keys if template(k) == stem})
-        kind = _order(dict(moves.values()), layers)
-        for path in moves:
-            if kind or verdicts[path].kind != "exchanged":
-                verdicts[path] = replace(verdicts[path], kind=kind or "layer")
+def _layered(verdicts: Verdicts) -> Verdicts:
+    """The same leaf of many layers has one kind, told by the numbers here or in the source."""
+    belongs = homes(verdicts)
+    alike: dict[str, list[LeafVerdict]] = {}
+    for v in verdicts.values():
+        alike.setdefault(template(v.path), []).append(v)
+    for group in alike.values():
+        moved = [v for v in group if v.path in belongs or _of_another_layer(v)]
+        here = [(numbers(v.path), numbers(belongs[v.path])) for v in moved if v.path in belongs]
+        there = [(_numbers(v.expected_source), _numbers(v.source)) for v in moved]
+        kind = order_of(here, [numbers(v.path) for v in group]) if len(here) == len(moved) else ""
+        kind = kind or order_of(there, [_numbers(v.expected_source) for v in group])
+        for v in moved:
+            if kind or v.kind != "exchanged":
+                verdicts[v.path] = replace(v, kind=kind or "layer")
     return verdicts
 
 
-def _order(moves: dict[int, int], layers: list[int]) -> str:
-    """ "sorted", "shifted", or "" where the layers show no pattern.
+def _of_another_layer(v: LeafVerdict) -> bool:
+    """Whether a leaf holds a tensor whose key differs from the right one in numbers alone."""
+    both = v.status == "wrong_source" and v.source and v.expected_source
+    return bool(both) and template(v.source or "") == template(v.expected_source or "")
 
-    >>> _order({1: 0, 2: 1}, [0, 1, 2]), _order({2: 10, 3: 2}, list(range(11)))
-    ('shifted', '')
-    """
-    as_text = dict(zip(layers, sorted(layers, key=str), strict=True))
-    moved = {a: b for a, b in as_text.items() if a != b}
-    if moved and moves == moved:
-        return "sorted"
-    count = len(layers)
-    steps = {(layers.index(held) - layers.index(want)) % count for want, held in moves.items()}
-    one = steps == {1} or steps == {count - 1}
-    return "shifted" if one and len(moves) > 1 and count > 2 else ""
+
+def _numbers(keys: str | None) -> Number:
+    """The numbers in the first of several keys."""
+    return numbers((keys or "").split(", ")[0])

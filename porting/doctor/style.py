@@ -39,7 +39,8 @@ def renumbered(
     """The rows, each that leaves its layer brought back, if layers keep their number here.
 
     That most do tells it, or else the values of those that do not: where a layer is missing,
-    all others may have been taken for the one before.
+    all others may have been taken for the one before. A leaf that has the values of its row
+    stays: layers in another order are told by `in_order`, from all leaves of a list.
 
     Args:
         rows: path -> row.
@@ -55,10 +56,11 @@ def renumbered(
     told = {p: r for p, r in rows.items() if numbers(r.sources[0])}
     odd = [p for p, r in told.items() if not in_place(p, r.sources[0])]
     better = {path: row for path in odd if (row := _in_layer(rows[path], shapes))}
+    held = {path for path in better if holds is not None and holds(rows[path])}
     if 5 * len(odd) > len(told):
-        apart = [holds(row) - holds(rows[path]) for path, row in better.items()] if holds else []
-        better = better if sum(apart) > 0 else {}
-    return {**rows, **better}
+        moved = sum(map(holds, better.values())) if holds is not None else 0
+        better = better if moved > len(held) else {}
+    return {**rows, **{path: row for path, row in better.items() if path not in held}}
 
 
 def _in_layer(row: Leaf, shapes: Shapes) -> Leaf | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from porting.doctor.kinds import LAYOUTS
 from porting.doctor.names import numbers, template
+from porting.doctor.relations import homes
 from porting.doctor.verdict import LeafVerdict
 from porting.errors import number_of
+from porting.mapping.names import natural
 from porting.tree import fold
+
+_COLLECTION = re.compile(r"^(params|batch_stats)/")
 
 #: kind of change -> what happened
 CHANGES = {
@@ -44,6 +49,14 @@ UNPORTED = {
 }
 
 
+#: kind of a wrong source -> what was done to the layers
+ORDERED = {
+    "shifted": "shifted by one",
+    "sorted": "taken in the order of their names as text (0, 1, 10, 11, 2, …)",
+    "reversed": "in reverse order",
+}
+
+
 def done(kind: str) -> str:
     """What was done, in words.
 
@@ -59,7 +72,7 @@ def _layout_title(
     shapes: Mapping[str, Sequence[int]],
 ) -> str:
     if group[0].kind == "exchanged":
-        return _exchange_title(group)
+        return _exchange_title(group, verdicts)
     return f"{_subject(group, verdicts, shapes)}: {done(group[0].kind)}."
 
 
@@ -128,22 +141,29 @@ def _source_title(
 ) -> str:
     first = group[0]
     if first.kind == "exchanged":
-        return _exchange_title(group)
+        return _exchange_title(group, verdicts)
     where = places(v.path for v in group)
-    if first.kind == "shifted":
-        return f"Layers shifted by one: {where}."
-    if first.kind == "sorted":
-        return f"Layers taken in the order of their names as text (0, 1, 10, 11, 2, …): {where}."
+    if first.kind in ORDERED:
+        return f"Layers {ORDERED[first.kind]}: {where}."
     if first.kind == "layer":
-        return f"{where}: from another layer ({_held(group)})."
+        return _layer_title(group, verdicts)
     return f"{where}: another tensor ({_held(group)})."
+
+
+def _layer_title(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) -> str:
+    """ "h/2/fc/kernel: from another layer (h.9.fc.weight)", or the layers of many leaves."""
+    where, held = places(v.path for v in group), _held(group)
+    pairs = _layers_of(group, verdicts)
+    if pairs and len({template(v.path) for v in group}) > 3:
+        held = _few(f"{a} holds {b}" for a, b in sorted(pairs))
+    return f"{where}: from another layer ({held})."
 
 
 def _held(group: list[LeafVerdict]) -> str:
     return places(v.source or "" for v in group)
 
 
-def _exchange_title(group: list[LeafVerdict]) -> str:
+def _exchange_title(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) -> str:
     """ "query and key exchanged in layers 0…11"."""
     first = group[0]
     a, b = first.expected_source or "", first.source or ""
@@ -152,13 +172,44 @@ def _exchange_title(group: list[LeafVerdict]) -> str:
     names = difference(a, b)
     layers = {n for v in group for n in numbers(v.path)[:1]}
     if template(a) == template(b) and not first.holds:
-        pairs = {tuple(sorted([v.expected_source or "", v.source or ""])) for v in group}
-        text = "; ".join(" and ".join(pair) for pair in sorted(pairs)[:3])
-        return f"Exchanged between layers: {text}{' …' if len(pairs) > 3 else ''}."
+        return _layers_exchanged(group, verdicts)
     where = (
         f" in layers {spans(layers)}" if len(layers) > 1 else f": {places(v.path for v in group)}"
     )
     return f"{names[0]} and {names[1]} exchanged{where}."
+
+
+def _layers_exchanged(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) -> str:
+    """ "Exchanged between layers: h/2 and h/9 (12 leaves)."."""
+    pairs = {tuple(sorted(pair, key=natural)) for pair in _layers_of(group, verdicts)}
+    text = _few(f"{a} and {b}" for a, b in sorted(pairs))
+    return f"Exchanged between layers: {text} ({places(v.path for v in group)})."
+
+
+def _layers_of(
+    group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]
+) -> set[tuple[str, str]]:
+    """(layer, layer that it holds) of the leaves whose source another leaf should hold."""
+    belongs = homes(verdicts)
+    moved = ((v.path, belongs[v.path]) for v in group if v.path in belongs)
+    return {apart(*(_COLLECTION.sub("", path) for path in pair)) for pair in moved}
+
+
+def _few(texts: Iterable[str]) -> str:
+    """The first three of some texts in a line."""
+    texts = list(texts)
+    return "; ".join(texts[:3]) + " …" * (len(texts) > 3)
+
+
+def apart(a: str, b: str) -> tuple[str, str]:
+    """The beginnings of two paths of one form up to the last part in which they differ.
+
+    >>> apart("h/2/q/kernel", "h/9/q/kernel")
+    ('h/2', 'h/9')
+    """
+    left, right = a.split("/"), b.split("/")
+    end = max(n for n, (x, y) in enumerate(zip(left, right, strict=True), 1) if x != y)
+    return "/".join(left[:end]), "/".join(right[:end])
 
 
 def difference(a: str, b: str) -> tuple[str, str]:
