@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from porting.doctor.arrange import find
-from porting.doctor.bits import canonical, equal, is_float
+from porting.doctor.bits import canonical, equal, is_float, probes
 from porting.doctor.holding import Holding, Question
 from porting.doctor.own import expected_extent, joined_extent, joined_of, ruled, telling
 from porting.doctor.pieces import assemble
@@ -15,8 +16,6 @@ from porting.doctor.proposals import Extent, extent, proposals
 from porting.doctor.values import Change, agrees, single, through
 
 SMALL = 2**16  #: sums of two tensors are tried up to this size
-
-
 NEAREST = 16  #: tensors that may have been added to a leaf, those named most like it
 
 
@@ -54,15 +53,17 @@ def change_of(q: Question, base: np.ndarray, from_: Extent | None) -> Change | N
 
 
 def own_summed(q: Question) -> Holding | None:
-    """The right array with another tensor of its module added."""
+    """The right array with another tensor of its module, or of one beside it, added."""
     if q.row is None or q.expected is None or q.leaf.size > SMALL or q.extent is None:
         return None
     e, home = q.evidence, q.home
-    alike = [k for k in e.shapes if e.shapes[k] == e.shapes[home[0]]]
+    around = home[0].split(".")[:-2]
+    beside = [k for k in e.shaped_like(home[0]) if k.split(".")[: len(around)] == around]
+    near = e.nearest(beside, home)[:NEAREST]
     for base in (q.expected, *(part for part, _ in _parts(q))):
         if base.shape != q.leaf.shape:
             continue
-        for key in e.nearest(alike, home)[:NEAREST]:
+        for key in near:
             other = ruled(q.row, e.array(key))
             if other.shape == q.leaf.shape and _is_sum(q, base, other):
                 change = Change("summed", f"{key} was added to it", np.asarray)
@@ -73,9 +74,12 @@ def own_summed(q: Question) -> Holding | None:
 def _is_sum(q: Question, a: np.ndarray, b: np.ndarray) -> bool:
     if not (is_float(a.dtype) and is_float(b.dtype)):
         return False
-    total = single(a) + single(b)
-    room = q.unit * (np.abs(single(a)) + np.abs(single(b)))
-    return bool(np.all(np.abs(total - single(q.leaf)) <= room))
+
+    def agree(*part: Any) -> bool:
+        one, two, leaf = (single(array[part]) for array in (a, b, q.leaf))
+        return bool(np.all(np.abs(one + two - leaf) <= q.unit * (np.abs(one) + np.abs(two))))
+
+    return agree(*probes(q.leaf.shape)) and agree(...)
 
 
 def own_resized_changed(q: Question) -> Holding | None:

@@ -79,11 +79,24 @@ def blocks(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
             todo.append((*piece[:axis], part, *piece[axis + 1 :]))
 
 
+def parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Views that cut an array, in any order of its elements, into pieces of at most `BLOCK`.
+
+    >>> [part.shape for part in parts(np.zeros((512, 200)))]
+    [(65536,), (36864,)]
+    """
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        yield from (flat[n : n + BLOCK] for n in range(0, flat.size, BLOCK))
+    else:
+        yield from (array[piece] for piece in blocks(array.shape))
+
+
 @lru_cache(maxsize=256)
-def probes(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def probes(shape: tuple[int, ...], count: int = PROBES) -> tuple[np.ndarray, ...]:
     """Indices of a few elements all over an array of `shape`."""
     size = math.prod(shape)
-    places = np.linspace(0, max(size - 1, 0), PROBES if size else 0).astype(np.int64)
+    places = np.linspace(0, max(size - 1, 0), count if size else 0).astype(np.int64)
     return np.unravel_index(places, shape) if shape else ()
 
 
@@ -132,10 +145,7 @@ def fingerprint(bits: np.ndarray) -> int:
     >>> fingerprint(x) == fingerprint(x.T), fingerprint(x) == fingerprint(x + np.uint32(1))
     (True, False)
     """
-    total = 0
-    for piece in blocks(bits.shape):
-        total += int(mixed(bits[piece]).sum(dtype=np.uint64))
-    return total
+    return sum(int(mixed(part).sum(dtype=np.uint64)) for part in parts(bits))
 
 
 def slice_sums(bits: np.ndarray, keep: Sequence[int]) -> np.ndarray:

@@ -45,6 +45,8 @@ class Evidence:
     _sized: dict[int, list[str]] = field(default_factory=dict)
     _within: dict[int, dict[Extent | None, list[str]]] = field(default_factory=dict)
     _ends: dict[int, Ends] = field(default_factory=dict)
+    _sums: dict[tuple[str, np.dtype], dict[int, np.ndarray]] = field(default_factory=dict)
+    _words: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Mapping):
@@ -79,6 +81,10 @@ class Evidence:
         if key not in self._prints:
             self._prints[key] = fingerprint(canonical(self.array(key)))
         return self._prints[key]
+
+    def sums(self, key: str, dtype: np.dtype) -> dict[int, np.ndarray]:
+        """Axis -> fingerprints of the slices of a source tensor with bits of `dtype`, as known."""
+        return self._sums.setdefault((key, dtype), {})
 
     def sample_of(self, key: str) -> bytes:
         """The bits of a few elements of a source tensor."""
@@ -132,13 +138,18 @@ class Evidence:
 
     def nearest(self, keys: Iterable[str], home: Iterable[str]) -> list[str]:
         """`keys`, those that share the longest beginning with one of `home` first."""
-        homes = [words(h) for h in home]
+        homes = [self._words_of(h) for h in home]
 
         def distance(key: str) -> tuple[int, int]:
-            own = words(key)
+            own = self._words_of(key)
             return -max((_shared(own, h) for h in homes), default=0), self.places[key]
 
         return sorted(keys, key=distance)
+
+    def _words_of(self, key: str) -> list[str]:
+        if key not in self._words:
+            self._words[key] = words(key)
+        return self._words[key]
 
     def expected(self, row: Leaf | None) -> np.ndarray | None:
         """What a row says its leaf should be, or None where it says nothing that fits."""

@@ -157,7 +157,8 @@ def other_pieces(q: Question) -> Holding | None:
         spent += e.size(key)
         if spent > SEARCHED:
             break
-        found = assemble(q.bits_of(e.array(key)), q.bits, seen=True)
+        source = q.bits_of(e.array(key))
+        found = assemble(source, q.bits, e.sums(key, source.dtype))
         if found and telling(q, found) and (q.leaf.ndim > 1 or found.rule or found.partial):
             if not found.partial:
                 return Holding((key,), found)

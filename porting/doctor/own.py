@@ -129,7 +129,8 @@ def own_pieces(q: Question) -> Holding | None:
     alone = q.row is not None and q.row.join is ONLY
     if alone and q.evidence.sightings.share(q.leaf, q.home[0]) < ENOUGH / 2:
         return None
-    found = assemble(q.bits_of(joined_of(q)), q.bits, seen=alone)
+    source = q.bits_of(joined_of(q))
+    found = assemble(source, q.bits, q.evidence.sums(q.home[0], source.dtype) if alone else None)
     return Holding(q.home, found) if found and telling(q, found) else None
 
 

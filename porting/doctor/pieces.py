@@ -71,7 +71,10 @@ def _likeliest(options: list[int], found: np.ndarray, place: int, used: set[int]
     return next((o for o in options if o not in used), options[0])
 
 
-def assemble(source: np.ndarray, leaf: np.ndarray, seen: bool = False) -> Arrangement | None:
+Sums = dict[int, np.ndarray]  #: axis -> a fingerprint of every slice along it
+
+
+def assemble(source: np.ndarray, leaf: np.ndarray, sums: Sums | None = None) -> Arrangement | None:
     """How the slices of `source` make up `leaf` (both bits), or None.
 
     Axes of size 1 carry nothing and are left out of the search. A leaf of which some slices
@@ -80,7 +83,8 @@ def assemble(source: np.ndarray, leaf: np.ndarray, seen: bool = False) -> Arrang
     Args:
         source: bits of a tensor.
         leaf: bits of what is made of it.
-        seen: whether enough values of the leaf are known to be in the source.
+        sums: of the source, filled in as they are needed; given where enough values of the leaf
+            are known to be in it, which is looked up otherwise.
 
     >>> packed = np.arange(24, dtype=np.uint32).reshape(12, 2)
     >>> str(assemble(packed, np.ascontiguousarray(packed[4:8].T)))
@@ -88,14 +92,14 @@ def assemble(source: np.ndarray, leaf: np.ndarray, seen: bool = False) -> Arrang
     """
     if source.dtype != leaf.dtype or not source.size or not leaf.size:
         return None
-    if not seen and leaf.size > LARGE and shared(source, leaf) < ENOUGH / 2:
+    if sums is None and leaf.size > LARGE and shared(source, leaf) < ENOUGH / 2:
         return None
     best: Arrangement | None = None
-    tables: dict[int, np.ndarray] = {}
+    sums = {} if sums is None else sums
     for axis, axes in _starts(source, leaf):
-        if axis not in tables:
-            tables[axis] = slice_sums(source, (axis,))
-        index = locate(slice_sums(leaf, axes), tables[axis])
+        if axis not in sums:
+            sums[axis] = slice_sums(source, (axis,))
+        index = locate(slice_sums(leaf, axes), sums[axis])
         share = float(np.mean(index >= 0))
         if share < ENOUGH:
             continue

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from porting.doctor.bits import blocks, is_float
+from porting.doctor.bits import is_float, parts
 from porting.doctor.values import CASTS, FUNCTIONS, MISREADS, Change, scaled, single
 
 
@@ -34,9 +34,8 @@ def extent(array: np.ndarray) -> Extent | None:
     array = np.asarray(array)
     if not array.size or not is_float(array.dtype):
         return None
-    parts = [single(array[piece]) for piece in blocks(array.shape)]
-    low = min(float(part.min()) for part in parts)
-    high = max(float(part.max()) for part in parts)
+    ends = [(float(part.min()), float(part.max())) for part in map(single, parts(array))]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return Extent(low, high, array.size) if math.isfinite(low) and math.isfinite(high) else None
 
 

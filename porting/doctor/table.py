@@ -12,7 +12,7 @@ from porting.doctor.bits import canonical, probes
 from porting.doctor.evidence import Evidence
 from porting.doctor.proposals import Ends, Extent, extent
 from porting.doctor.values import Change, single
-from porting.leaves import Leaf
+from porting.leaves import ONLY, Leaf
 
 
 @dataclass
@@ -80,8 +80,10 @@ class Table:
     def extent(self, path: str) -> Extent | None:
         """The smallest and largest value of what the leaf at `path` should be."""
         if path not in self._extents:
-            made = self.right(path)
-            self._extents[path] = None if made is None else extent(made)
+            row, made = self.rows[path], self.right(path)
+            whole = row.join is ONLY and not row.rule.selects
+            known = self.evidence.extent_of(row.sources[0]) if whole and made is not None else None
+            self._extents[path] = known or (None if made is None else extent(made))
         return self._extents[path]
 
 

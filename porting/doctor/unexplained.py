@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from porting.doctor.bits import BLOCK, constant, is_float
+from porting.doctor.bits import constant, is_float
 from porting.doctor.holding import Question
 from porting.doctor.plain import plain_verdict
-from porting.doctor.values import near, single
+from porting.doctor.values import COMPARED, near, single
 from porting.doctor.verdict import LeafVerdict
 
 CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be
@@ -36,7 +36,7 @@ def unexplained(q: Question, path: str) -> LeafVerdict:
 def _spread(leaf: np.ndarray) -> str:
     if not is_float(leaf.dtype) or leaf.size < 8:
         return "It was left at its init or comes from elsewhere."
-    some = leaf.reshape(-1)[:: max(1, leaf.size // BLOCK)]
+    some = leaf.reshape(-1)[:: max(1, leaf.size // COMPARED)]
     if not np.isfinite(single(some)).all():
         return "It holds NaN or infinity."
     deviation = float(np.std(single(some), dtype=np.float64))

@@ -15,7 +15,7 @@ import numpy as np
 from porting.doctor.bits import blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
-COMPARED = 1 << 13  #: elements that a correlation is taken of
+COMPARED = 1 << 11  #: elements that a correlation is taken of
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
 
 
