@@ -13,6 +13,7 @@ import numpy as np
 from porting.errors import PortingError, checked
 from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.formula import Formula
 from porting.trace.owned import leaves_of
 from porting.trace.problems import active_dropouts, problems, repeated
 from porting.trace.questions import Choice, Problem
@@ -201,13 +202,17 @@ def _nearest(
     """Of what fits either side, the choices that differ least from one of the other side."""
 
     def apart(a: Choice, others: list[tuple[Problem, Choice]]) -> int:
-        return min((sum(a[o] != b[o] for o in a) for _, b in others), default=0)
+        return min((sum(_distance(a[o], b[o]) for o in a) for _, b in others), default=0)
 
     def best(mine: list[tuple[Problem, Choice]], others: list[tuple[Problem, Choice]]):
         least = min((apart(c, others) for _, c in mine), default=0)
         return [(p, c) for p, c in mine if apart(c, others) == least]
 
     return best(wanted, given), best(given, wanted)
+
+
+def _distance(a: Any, b: Any) -> int:
+    return a.distance(b) if isinstance(a, Formula) else int(a != b)
 
 
 def _statuses(

@@ -25,7 +25,6 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-FACTORS = ("√width", "1/√width")  #: what an embedding or a score may be multiplied by
 #: Functions of one array that stand between layers.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "no activation": lambda x: x,
@@ -175,22 +174,6 @@ def conv(
     taps = list(range(rank + 1, 2 * rank + 2)), [rank, *range(rank)]
     y = np.concatenate([np.tensordot(a, b, taps) for a, b in parts], -1)
     return y + leaves["bias"] if "bias" in leaves else y
-
-
-def combined(
-    operands: Mapping[str, np.ndarray], activation: str, of: str, plus: str = "", times: str = ""
-) -> np.ndarray:
-    """activation(of) × times + plus (several names joined by " + ").
-
-    >>> combined({"a": np.ones(2), "x": np.ones(2)}, "ReLU", "a", plus="x").tolist()
-    [2.0, 2.0]
-    """
-    total = sum(operands[name] for name in of.split(" + "))
-    y = ACTIVATIONS[activation](np.asarray(total))
-    y = y * operands[times] if times else y
-    for name in filter(None, plus.split(" + ")):
-        y = y + operands[name]
-    return y
 
 
 def identifiers(operands: Mapping[str, np.ndarray], shape: tuple[int, ...], ids: str) -> np.ndarray:

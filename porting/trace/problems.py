@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from porting.trace.comparison import Match, Site, TraceComparison
-from porting.trace.functions import FACTORS
 from porting.trace.operands import (
     Side,
     candidate_side,
@@ -21,6 +19,7 @@ from porting.trace.operands import (
 from porting.trace.owned import QKV, layer_of, leaves_of, multi_head, values
 from porting.trace.pair import role
 from porting.trace.questions import Problem
+from porting.trace.strangers import strangers
 
 NEAR = 6  #: parts before a place that may have been handed on
 
@@ -39,9 +38,8 @@ def problems(
     layer = _layer(comparison, site) if site.main else None
     if layer is None:
         return []
-    layers = (layer, "spatial") if layer == "between" and site.pair.wanted.ndim != 3 else (layer,)
-    asked = (_asked(comparison, site, layer, right or {}) for layer in layers)
-    return [pair for pair in asked if pair is not None]
+    asked = _asked(comparison, site, layer, right or {})
+    return [] if asked is None else [asked]
 
 
 def repeated(
@@ -92,19 +90,21 @@ def _asked(
     )
     apart = np.abs(np.nan_to_num(pair.given.astype(np.float64) - pair.wanted))
     held = comparison.candidate.leaves
-    trace, owner = comparison.candidate, site.path if site.slot == "output" else ""
-    leaves = [
-        values(trace, owner, layer, known) if owner else {}
-        for known in (ChainMap(dict(right), held), held)
-    ]
     asked = []
     for index, (target, wide) in enumerate(targets):
-        right = not index or comparison.replayed
-        side = reference_side(double) if right else candidate_side(double)
+        known = held if index else ChainMap(dict(right), held)
+        alike = not index or comparison.replayed
+        side = reference_side(double) if alike else candidate_side(double)
         operands = _operands(comparison, site, layer, side, target)
         if operands is None:
             return None
-        asked.append(Problem(layer, operands, leaves[index], target, wide, apart))
+        leaves = {}
+        if layer == "between":
+            operands |= _own_leaves(comparison, site, known)
+            operands |= _alone(comparison, site, index, double)
+        elif site.slot == "output":
+            leaves = values(comparison.candidate, site.path, layer, known)
+        asked.append(Problem(layer, operands, leaves, target, wide, apart))
     return asked[0], asked[1]
 
 
@@ -166,36 +166,39 @@ def _operands(
         x = side(match, next(iter(match.inputs))) if match.inputs else None
         return None if x is None else {"x": x if x.dtype.kind in "iu" else x.astype(np.float64)}
     found = {path: side(comparison.matches[path], None) for path in _parts(comparison, site)}
-    if layer == "spatial":
-        return _image(list(found.values()), comparison, container, side, target)
     if container is not None:
         match = comparison.matches[container]
         for name in match.inputs:
             label = "its own input" if len(match.inputs) == 1 else f"its own input {name}"
             found[label] = side(match, name)
-    if layer == "between" and target.ndim > 1:
-        wide = math.sqrt(target.shape[-1])
-        found |= dict(zip(FACTORS, (np.full(1, wide), np.full(1, 1 / wide)), strict=True))
+    if layer == "between":
+        floats = {n: a for n, a in found.items() if a is not None and a.dtype.kind == "f"}
+        return {name: a.astype(np.float64) for name, a in floats.items() if a.ndim}
     fitted = {name: shaped(a, target) for name, a in found.items() if a is not None}
     return {name: a for name, a in fitted.items() if a is not None}
 
 
-def _image(
-    parts: list[np.ndarray | None],
-    comparison: TraceComparison,
-    container: str | None,
-    side: Side,
-    target: np.ndarray,
-) -> dict[str, np.ndarray] | None:
-    """The latest part that is an image with the target's channels, or the container's input."""
-    if container is not None:
-        match = comparison.matches[container]
-        parts = [*(side(match, name) for name in match.inputs), *parts]
-    for array in reversed(parts):
-        image = array is not None and array.dtype.kind == "f" and array.ndim == 4
-        if image and (array.shape[0], array.shape[-1]) == (target.shape[0], target.shape[-1]):
-            return {"x": array.astype(np.float64)}
-    return None
+def _own_leaves(
+    comparison: TraceComparison, site: Site, known: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The leaves that lie in the container itself: a class token, positions, a scale."""
+    container = _container(comparison, site)
+    names = leaves_of(comparison.candidate, container) if container is not None else {}
+    arrays = {f"its leaf {n}": np.asarray(known[path]) for n, path in names.items()}
+    floats = {n: a for n, a in arrays.items() if a.dtype.kind == "f" and a.ndim}
+    return {name: a.astype(np.float64) for name, a in floats.items()}
+
+
+def _alone(comparison: TraceComparison, site: Site, index: int, double: bool) -> dict[str, np.ndarray]:
+    """What only the model that is asked about has, as it was recorded."""
+    container, here = _container(comparison, site), comparison.matches[site.path]
+    trace = comparison.judged if index else comparison.reference
+    around = container if container is None or index else comparison.matches[container].wanted.path
+    used = set(comparison.matches if index else comparison.pairs.values())
+    stage = here.mine if index else here.wanted
+    before = stage.started if site.slot == "input" else stage.finished
+    turned = not index and trace.framework == "torch" != comparison.candidate.framework
+    return strangers(trace, around, used, before, double, turned)
 
 
 def _attended(

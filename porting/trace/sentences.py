@@ -22,10 +22,7 @@ LEAVES = {
 def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     """A choice in words: an expression for what stands between, else the options that matter."""
     if problem.layer == "between":
-        activation = choice["activation"]
-        of = choice["of"] if activation == "no activation" else f"{activation} of {choice['of']}"
-        times = f" × {choice['times']}" if choice["times"] else ""
-        return of + times + (f" + {choice['plus']}" if choice["plus"] else "")
+        return str(choice["formula"])
     if problem.layer == "ids":
         return str(choice["ids"])
     named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)

@@ -9,27 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from porting.trace.functions import ACTIVATIONS
-
 WINDOWS = (2, 3, 4, 5, 7)
 STRIDES = (2, 1, 3, 4)
 POOLS = ("average pool", "average pool without its padding", "max pool")
 RESIZES = ("nearest", "linear", "cubic (a = -0.5)", "cubic (a = -0.75)")
 GRIDS = ("", ", antialiased", ", corners aligned")
-AXES = ("as they are", "height and width exchanged")
 
 
 def operations(given: Sequence[int], wanted: Sequence[int]) -> list[str]:
     """What may take an image of one size (channels left out) to one of another.
 
-    >>> operations((4, 4), ())
-    ['mean of all positions', 'largest of all positions']
     >>> operations((4, 4), (2, 2))[:2]
     ['average pool of 2, stride 2, padding 0', 'max pool of 2, stride 2, padding 0']
     """
     given, wanted = tuple(given), tuple(wanted)
-    if not wanted:
-        return ["mean of all positions", "largest of all positions"]
     if given == wanted:
         return ["nothing", *(f"average pool of {n}, stride 1, padding {n // 2}" for n in (3, 5))]
     found = []
@@ -44,27 +37,18 @@ def operations(given: Sequence[int], wanted: Sequence[int]) -> list[str]:
     return found + [f"{kind} resize{grid}" for kind in RESIZES for grid in GRIDS]
 
 
-def spatial(
-    x: np.ndarray, size: Sequence[int], activation: str, axes: str, operation: str
-) -> np.ndarray:
-    """activation(x), its axes kept or exchanged, pooled or resized to `size`.
+def spatial(x: np.ndarray, size: Sequence[int], operation: str) -> np.ndarray:
+    """An image of (batch, positions, channels), pooled or resized to `size`.
 
-    >>> spatial(np.ones((1, 4, 4, 2)), (), "tanh", "as they are", "mean of all positions").shape
-    (1, 2)
+    >>> spatial(np.ones((1, 4, 4, 2)), (2, 2), "linear resize").shape
+    (1, 2, 2, 2)
     """
-    x = ACTIVATIONS[activation](x)
-    x = x.swapaxes(1, 2) if axes != AXES[0] else x
-    if operation == "nothing":
-        return x
-    if operation.endswith("all positions"):
-        over = tuple(range(1, x.ndim - 1))
-        return x.mean(over) if operation.startswith("mean") else x.max(over)
-    if "resize" in operation:
-        for axis, length in enumerate(size, 1):
-            weights = _weights(x.shape[axis], length, operation)
-            x = np.moveaxis(np.tensordot(x, weights, (axis, 1)), -1, axis)
-        return x
-    return _pool(x, operation)
+    if "resize" not in operation:
+        return _pool(x, operation)
+    for axis, length in enumerate(size, 1):
+        weights = _weights(x.shape[axis], length, operation)
+        x = np.moveaxis(np.tensordot(x, weights, (axis, 1)), -1, axis)
+    return x
 
 
 def _pool(x: np.ndarray, operation: str) -> np.ndarray:

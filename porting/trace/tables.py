@@ -13,7 +13,6 @@ import numpy as np
 from porting.trace import functions
 from porting.trace.attention_table import ATTENTION, KINDS, attention_of
 from porting.trace.questions import Problem, Variant, divisors
-from porting.trace.spatial import AXES, operations, spatial
 
 _EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
 
@@ -39,14 +38,6 @@ def _groups(problem: Problem) -> Sequence[int]:
     return sorted(divisors(problem.operands["x"].shape[-1]), key=lambda n: n != 32)
 
 
-def _operations(problem: Problem) -> Sequence[str]:
-    return operations(problem.operands["x"].shape[1:-1], problem.target.shape[1:-1])
-
-
-def _spatial(problem: Problem, **choice: str) -> np.ndarray:
-    return spatial(problem.operands["x"], problem.target.shape[1:-1], **choice)
-
-
 VARIANTS = (
     Variant("norm", "epsilon", "epsilon", _EPSILONS),
     Variant("norm", "mean", "the mean", ("subtracted", "kept")),
@@ -64,13 +55,9 @@ VARIANTS = (
     Variant("conv", "kernel", "the kernel's axes", _orders, "weight"),
     Variant("embed", "offset", "the offset of the positions", (0, 1, 2, -1)),
     Variant("embed", "scale", "the factor √width", ("1", "√width")),
-    Variant("between", "activation", "the activation", tuple(functions.ACTIVATIONS)),
     Variant(
         "ids", "ids", "the ids", ("all 0", "all 1", *(f"positions from {n}" for n in range(4)))
     ),
-    Variant("spatial", "activation", "the activation", tuple(functions.ACTIVATIONS), usual=99),
-    Variant("spatial", "axes", "the order of height and width", AXES),
-    Variant("spatial", "operation", "how positions are pooled or resized", _operations, usual=99),
     *ATTENTION,
 )
 
@@ -88,7 +75,5 @@ LAYERS: dict[str, Callable[..., np.ndarray]] = {
     "conv": _on_x(functions.conv),
     "embed": _on_x(functions.embed),
     **dict.fromkeys(KINDS, attention_of),
-    "spatial": _spatial,
-    "between": lambda problem, **c: functions.combined(problem.operands, **c),
     "ids": lambda problem, **c: functions.identifiers(problem.operands, problem.target.shape, **c),
 }

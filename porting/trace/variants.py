@@ -13,17 +13,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from porting.trace import functions
+from porting.trace.attention_table import KINDS
+from porting.trace.formula import titles
+from porting.trace.formula_search import formulas
 from porting.trace.attention_table import KINDS
 from porting.trace.measure import FLOOR, U
 from porting.trace.questions import Choice, Problem
 from porting.trace.tables import LAYERS, VARIANTS
 
 MOST = 3000  #: choices that are run for one question
-EXPRESSIONS = 12000  #: the same of what stands between, which is tried on few elements
 LEAST = 200  #: choices that are run for the largest question
 WORK = 3e9  #: products of two numbers that are spent on one question
-SAMPLE = 512  #: elements that elementwise choices are tried on
 ROWS = 12  #: queries that attention is tried on
 BATCH = 2  #: sequences that attention is tried on
 
@@ -35,9 +35,6 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
         problem: the question.
         usual: the choice to begin with, where it is not the first of every row.
     """
-    if problem.layer == "between":
-        yield from _expressions(sorted(problem.operands))
-        return
     rows = [row for row in VARIANTS if row.layer == problem.layer]
     values = {
         row.option: row.values(problem) if callable(row.values) else row.values for row in rows
@@ -55,35 +52,13 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
                 yield count, dict(zip(values, choice, strict=True))
 
 
-def _expressions(names: list[str]) -> Iterator[tuple[int, Choice]]:
-    """activation(one) + others, activation(one) × another, ReLU(sum): what stands between."""
-    factors = [name for name in functions.FACTORS if name in names]
-    names = [name for name in names if name not in factors]
-    for of, times in itertools.product(names, factors):
-        rest = [n for n in names if n != of]
-        for plus in ("", *rest, *(" + ".join(two) for two in itertools.combinations(rest, 2))):
-            yield 0, {"activation": "no activation", "of": of, "plus": plus, "times": times}
-    pairs = [" + ".join(two) for two in itertools.combinations(names, 2)]
-    for activation, of in itertools.product(functions.ACTIVATIONS, names):
-        linear = activation == "no activation"
-        rest = [n for n in names if n != of and (not linear or n > of)]
-        sums = [" + ".join(two) for two in itertools.combinations(rest, 2)]
-        for plus in ("", *rest, *sums):
-            yield 0, {"activation": activation, "of": of, "plus": plus, "times": ""}
-        for times in rest:
-            yield 0, {"activation": activation, "of": of, "plus": "", "times": times}
-    for activation, of in itertools.product(functions.ACTIVATIONS, pairs):
-        if activation != "no activation":
-            yield 0, {"activation": activation, "of": of, "plus": "", "times": ""}
-
-
 def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
     """The choices that give the recorded output, those nearest to the usual one.
 
     A choice fits if it is as near as rounding allows and no other is nearer by far.
 
     >>> x = np.random.default_rng(0).normal(size=(4, 7))
-    >>> y = functions.norm(x, {}, epsilon=1e-3)
+    >>> y = LAYERS["norm"](Problem("norm", {"x": x}, {}, x), epsilon=1e-3)
     >>> fitting(Problem("norm", {"x": x}, {}, np.float32(y), y))[0]["epsilon"]
     0.001
     """
@@ -91,6 +66,9 @@ def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
     target = problem.target if problem.target64 is None else problem.target64
     scale = float(np.max(np.abs(target), initial=0.0))
     allowed = (32 * U if problem.target64 is None else FLOOR) * scale
+    if problem.layer == "between":
+        found = formulas(problem.operands, target, allowed, problem.apart)
+        return [{"formula": formula} for formula in found]
     near: list[tuple[float, Choice]] = []
     level = 0
     for deviations, choice in itertools.islice(choices(problem, usual), _most(problem)):
@@ -108,7 +86,7 @@ def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
 def _most(problem: Problem) -> int:
     """How many choices the size of a question allows."""
     if problem.layer not in KINDS:
-        return EXPRESSIONS if problem.layer == "between" else MOST
+        return MOST
     arrays = problem.operands.values()
     products = sum(a.size for a in arrays) * max(a.shape[-1] for a in arrays)
     return int(np.clip(WORK / products, LEAST, MOST))
@@ -117,28 +95,14 @@ def _most(problem: Problem) -> int:
 def differences(layer: str, wanted: Choice, given: Choice) -> list[tuple[str, str]]:
     """What two choices for one layer differ in: title and verdict of each.
 
-    >>> plain = {"activation": "no activation", "times": ""}
-    >>> wanted, given = plain | {"of": "x", "plus": "attn"}, plain | {"of": "attn", "plus": ""}
-    >>> differences("between", wanted, given)
-    [('a missing residual', 'code')]
+    >>> differences("norm", {"epsilon": 1e-5}, {"epsilon": 1e-6})
+    [('epsilon', 'code')]
     """
+    if layer == "between":
+        return [(title, "code") for title in titles(wanted["formula"], given["formula"])]
     apart = {option for option in wanted if wanted[option] != given[option]}
-    if layer != "between":
-        rows = [row for row in VARIANTS if row.layer == layer and row.option in apart]
-        return [(row.title, row.verdict) for row in rows]
-    if apart <= {"activation"}:
-        return [("the activation", "code")] if apart else []
-    factors = {wanted["times"], given["times"]} & set(functions.FACTORS)
-    if factors and apart <= {"times", "of", "plus"}:
-        return [(f"the factor {' or '.join(sorted(factors))}", "code")]
-    if wanted["times"] and wanted["times"] == given["of"] and given["times"] == wanted["of"]:
-        return [("the gate, exchanged with what it is multiplied by", "code")]
-    terms, others = (
-        set(f"{c['of']} + {c['plus']}".strip(" +").split(" + ")) for c in (wanted, given)
-    )
-    if others < terms:
-        return [("a missing residual", "code")]
-    return [("a residual too many" if terms < others else "the order of the layers", "code")]
+    rows = [row for row in VARIANTS if row.layer == layer and row.option in apart]
+    return [(row.title, row.verdict) for row in rows]
 
 
 def notable(problem: Problem, choice: Choice) -> Choice:
@@ -166,20 +130,6 @@ def _error(problem: Problem, choice: Choice, target: np.ndarray) -> float:
     return error if error == error else float("inf")
 
 
-def _some_elements(problem: Problem) -> Problem:
-    """The same question about some elements: some at random, and where the models part most."""
-    size = problem.target.size
-    take = np.random.default_rng(0).choice(size, min(size, SAMPLE), replace=False)
-    if problem.apart is not None:
-        take = np.union1d(take, np.argsort(problem.apart, axis=None)[-SAMPLE // 8 :])
-    return dataclasses.replace(
-        problem,
-        operands={name: array.ravel()[take] for name, array in problem.operands.items()},
-        target=problem.target.ravel()[take],
-        target64=None if problem.target64 is None else problem.target64.ravel()[take],
-    )
-
-
 def _some_rows(problem: Problem) -> Problem:
     """The same question about the sequences that part most and some of their queries."""
     first = next(iter(problem.operands.values()))
@@ -204,4 +154,4 @@ def _some_rows(problem: Problem) -> Problem:
 
 
 #: How a question is made smaller before many choices are tried.
-SAMPLED = {"between": _some_elements, **dict.fromkeys(KINDS, _some_rows)}
+SAMPLED = dict.fromkeys(KINDS, _some_rows)

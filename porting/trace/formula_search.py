@@ -1,0 +1,306 @@
+"""The search for the formula that stands between two layers.
+
+Terms (an activation of a look of an array, products of two) are laid out as columns over
+some elements of the target, and those few whose sum gives the target are found from their
+scalar products, all pairs at once. Factors come out of the fit: a residual that is scaled is
+found like one that is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from porting.trace.formula import NONE, THEN, Factor, Formula, Term, plainly
+from porting.trace.functions import ACTIVATIONS
+from porting.trace.looks import PLAIN, looks
+
+SAMPLE = 512  #: elements that are looked at
+MOST = 1200  #: terms that are tried in pairs
+PLAINS = 12  #: arrays that are added or multiplied
+NEARLY = 1e-9  #: of the target's square, below which a fit is looked at closely
+LEAST = 1e-4  #: of the target, the least that a term adds
+#: Functions around a sum, with the target's values that tell and the way back.
+OUTERS = {
+    "ReLU": lambda y: (y > 0, y),
+    "tanh": lambda y: (np.abs(y) < 0.999, np.arctanh(np.clip(y, -0.9999, 0.9999))),
+    "sigmoid": lambda y: ((y > 0.001) & (y < 0.999), _logit(np.clip(y, 1e-4, 1 - 1e-4))),
+}
+
+
+def _logit(y: np.ndarray) -> np.ndarray:
+    return np.log(y / (1 - y))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Terms and their values at the sampled elements, the plainest first."""
+
+    terms: tuple[Term, ...]
+    values: np.ndarray
+    cost: np.ndarray
+
+    def only(self, keep: np.ndarray) -> Columns:
+        """Some of the columns."""
+        return Columns(tuple(t for t, k in zip(self.terms, keep, strict=True) if k), self.values[keep], self.cost[keep])
+
+
+def formulas(
+    operands: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    allowed: float,
+    apart: np.ndarray | None = None,
+) -> list[Formula]:
+    """The formulas that give the target, the plainest; several where they cannot be told apart.
+
+    Args:
+        operands: float64 arrays by name, of any shape.
+        target: what they give.
+        allowed: the largest error.
+        apart: where it is largest, elements are looked at.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.normal(size=(2, 3, 4, 5))
+    >>> [str(f) for f in formulas({"x": x, "y": y}, np.maximum(x, 0) + 0.5 * y, 1e-9)]
+    ['ReLU of x + y × 0.5']
+    """
+    at = _sample(target, apart)
+    wanted = target[at]
+    if not target.ndim or not np.any(wanted) or not np.all(np.isfinite(wanted)):
+        return []
+    columns = _columns(operands, target.shape, at)
+    return _levels(columns, wanted, allowed, math.sqrt(target.shape[-1]))
+
+
+def _levels(columns: Columns, wanted: np.ndarray, allowed: float, wide: float) -> list[Formula]:
+    if not columns.terms:
+        return []
+    for outer in (NONE, *OUTERS):
+        rows, inner = np.ones(len(wanted), bool), wanted
+        if outer != NONE:
+            rows, inner = OUTERS[outer](wanted)
+            if rows.sum() < 16 or not np.allclose(ACTIVATIONS[outer](inner)[rows], wanted[rows]) or (outer == "ReLU" and wanted.min() < 0):
+                continue
+        sub = Columns(columns.terms, columns.values[:, rows], columns.cost)
+        for level in (_singles, _few_plain, _pairs, _with_plain_pairs):
+            found = []
+            for chosen in level(sub, inner[rows]):
+                formula = _fitted(columns, chosen, rows, inner, wanted, outer, allowed, wide)
+                if formula is not None:
+                    found.append((sum(columns.cost[c] for c in chosen) + sum(bool(t.times) for t in formula.terms), formula))
+            if found:
+                least = min(cost for cost, _ in found)
+                return list(dict.fromkeys(f for cost, f in found if cost == least))
+    return []
+
+
+def _sample(target: np.ndarray, apart: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Some elements at random, and those where the models part most."""
+    take = np.random.default_rng(0).choice(target.size, min(target.size, SAMPLE), replace=False)
+    if apart is not None:
+        take = np.union1d(take, np.argsort(apart, axis=None)[-SAMPLE // 8 :])
+    return np.unravel_index(take, target.shape)
+
+
+def _columns(operands: Mapping[str, np.ndarray], shape: tuple[int, ...], at: tuple) -> Columns:
+    seen: set[bytes] = set()
+    found: list[tuple[Term, np.ndarray, int]] = []
+
+    def add(factors: Sequence[Factor], column: np.ndarray, cost: int) -> None:
+        mark = np.round(column / max(np.max(np.abs(column), initial=0), 1e-300), 11).tobytes()
+        if np.all(np.isfinite(column)) and np.any(column) and mark not in seen:
+            seen.add(mark)
+            found.append((Term(tuple(factors)), column, cost))
+
+    plain: dict[Factor, np.ndarray] = {}
+    with np.errstate(all="ignore"):
+        for factor, column, cost in _factors(operands, shape, at):
+            add([factor], column, cost)
+            if factor.activation == NONE and factor.look.kind in ("", "part"):
+                plain[factor] = column
+        plain = dict(itertools.islice(plain.items(), PLAINS))
+        for factors, column, cost in _joined(plain):
+            add(factors, column, cost)
+    terms, values, costs = zip(*found, strict=True) if found else ((), (), ())
+    return Columns(tuple(terms), np.array(values), np.array(costs))
+
+
+def _factors(
+    operands: Mapping[str, np.ndarray], shape: tuple[int, ...], at: tuple
+) -> Iterator[tuple[Factor, np.ndarray, int]]:
+    """activation(look(array)): every look as it is first, then with its activations."""
+    acts = [(n, f) for n, f in ACTIVATIONS.items() if n != NONE]
+    plain = [(n, look, a) for n, x in operands.items() for look, a in looks(x, shape)]
+    plain.sort(key=lambda one: one[1].kind != "")
+    for name, look, array in plain:
+        yield Factor(name, look), array[at], bool(look.kind)
+    for number, (act, function) in enumerate(acts):
+        for name, x in operands.items():
+            pooled = any(look.kind in ("pool", "positions", "flatten") for n, look, _ in plain if n == name)
+            shown = looks(function(x), shape) if pooled else [(k, function(a[at])) for n, k, a in plain if n == name]
+            for look, array in shown:
+                yield Factor(name, look, act), array[at] if pooled else array, 1 + (number > 5) + bool(look.kind)
+    for name, array in _side_by_side(operands, shape):
+        yield Factor(name), array[at], 1
+    for act, function in WHOLE.items():
+        for name, look, array in plain:
+            if look == PLAIN and array.ndim > 1 and np.shape(operands[name]) == tuple(shape):
+                yield Factor(name, look, act), function(array)[at], 3
+
+
+def _normed(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt(np.sum(x**2, -1, keepdims=True))
+
+
+def _softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+#: Functions that look at more than one element.
+WHOLE = {
+    "softmax": _softmax,
+    "log-softmax": lambda x: np.log(_softmax(x)),
+    "softmax over the positions": lambda x: _softmax(x, 1),
+    "division by the length": _normed,
+}
+
+
+def _side_by_side(
+    operands: Mapping[str, np.ndarray], shape: tuple[int, ...]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Two arrays laid side by side: channels of a skip connection, a token before the others."""
+    for axis in dict.fromkeys((len(shape) - 1, 1)):
+        if len(shape) < 2:
+            return
+        sizes = {n: x.shape[axis] for n, x in operands.items() if x.ndim == len(shape) and x.shape[axis] < shape[axis]}
+        for one, other in itertools.product(sizes, sizes):
+            if sizes[one] + sizes[other] != shape[axis] or (axis == 1 and len(shape) > 3):
+                continue
+            pieces = [[*_pieces(operands[n], n, shape, axis)] for n in (one, other)]
+            for (a, x), (b, y) in itertools.product(*pieces):
+                yield f"{a}{THEN}{b}", np.concatenate([x, y], axis)
+
+
+def _pieces(
+    array: np.ndarray, name: str, shape: tuple[int, ...], axis: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    piece = [*shape]
+    piece[axis] = array.shape[axis]
+    for look, shown in looks(array, piece):
+        if look.kind in ("", "pool"):
+            yield look.of(name), shown
+
+
+def _joined(plain: Mapping[Factor, np.ndarray]) -> Iterator[tuple[Sequence[Factor], np.ndarray, int]]:
+    """Products of two arrays, one of them maybe activated, and activated sums of two or three."""
+    for (a, x), (b, y) in itertools.permutations(plain.items(), 2):
+        for number, (act, function) in enumerate(ACTIVATIONS.items()):
+            if act != NONE or a.name < b.name:
+                yield [replace(a, activation=act), b], function(x) * y, 2 + (number > 6)
+    for count in (2, 3):
+        for group in itertools.combinations(plain.items(), count):
+            name, total = " + ".join(sorted(f.look.of(f.name) for f, _ in group)), sum(x for _, x in group)
+            for number, (act, function) in enumerate(ACTIVATIONS.items()):
+                if act != NONE:
+                    yield [Factor(name, activation=act)], function(total), count + (number > 6)
+
+
+def _singles(columns: Columns, wanted: np.ndarray) -> Iterable[tuple[int, ...]]:
+    near = _left(columns.values @ wanted, np.sum(columns.values**2, 1), wanted)
+    return [(int(i),) for i in np.flatnonzero(near < NEARLY)]
+
+
+def _left(product: np.ndarray, square: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return 1 - product**2 / (square * np.sum(wanted**2))
+
+
+def _plain_ones(columns: Columns) -> list[int]:
+    return [i for i, t in enumerate(columns.terms) if len(t.factors) == 1 and t.factors[0].activation == NONE and t.factors[0].look.kind in ("", "part")][:PLAINS]
+
+
+def _few_plain(columns: Columns, wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """Sums of two to four arrays as they are."""
+    plain = _plain_ones(columns)
+    for count in (2, 3, 4):
+        found = []
+        for some in itertools.combinations(plain, count):
+            x = columns.values[list(some)].T
+            fit = np.linalg.lstsq(x, wanted, rcond=None)[0]
+            if np.sum((x @ fit - wanted) ** 2) < NEARLY * np.sum(wanted**2):
+                found.append(some)
+        if found:
+            yield from found
+            return
+
+
+def _pairs(columns: Columns, wanted: np.ndarray) -> Iterable[tuple[int, ...]]:
+    """Two terms of any kind."""
+    order = np.argsort(columns.cost, kind="stable")[:MOST]
+    return [(int(order[i]), int(order[j])) for i, j in _best(columns.values[order], wanted)]
+
+
+def _with_plain_pairs(columns: Columns, wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """A term of any kind beside two arrays as they are."""
+    plain = _plain_ones(columns)
+    for some in itertools.combinations(plain, 2):
+        basis, _ = np.linalg.qr(columns.values[list(some)].T)
+        rest = columns.values - (columns.values @ basis) @ basis.T
+        left = wanted - basis @ (basis.T @ wanted)
+        square = np.sum(rest**2, 1)
+        good = square > 1e-9 * np.sum(columns.values**2, 1)
+        gone = np.sum(left**2) - np.where(good, (rest @ left) ** 2 / np.where(good, square, 1), 0)
+        for i in np.flatnonzero(good & (gone < NEARLY * np.sum(wanted**2))):
+            yield (*some, int(i))
+
+
+def _best(values: np.ndarray, wanted: np.ndarray) -> list[tuple[int, int]]:
+    """The pairs of rows that together give the target."""
+    length = np.sqrt(np.sum(values**2, 1))
+    unit = values / length[:, None]
+    gram, product = unit @ unit.T, unit @ (wanted / np.sqrt(np.sum(wanted**2)))
+    apart = 1 - gram**2
+    with np.errstate(all="ignore"):
+        sure = (product[:, None] ** 2 + product**2 - 2 * np.outer(product, product) * gram) / apart
+    left = np.where(apart > 1e-9, 1 - sure, 1.0)
+    i, j = np.nonzero(np.triu(left < NEARLY, 1))
+    order = np.argsort(left[i, j], kind="stable")[:64]
+    return [(int(i[n]), int(j[n])) for n in order]
+
+
+def _fitted(
+    columns: Columns, chosen: tuple[int, ...], rows: np.ndarray, inner: np.ndarray,
+    wanted: np.ndarray, outer: str, allowed: float, wide: float,
+) -> Formula | None:  # fmt: skip
+    """The chosen terms with the plainest numbers that give the target; None where none do."""
+    x = columns.values[list(chosen)].T
+    fit = np.linalg.lstsq(x[rows], inner[rows], rcond=None)[0]
+    scale = np.max(np.abs(inner[rows]))
+    if np.any(np.abs(fit) * np.max(np.abs(x[rows]), 0) < LEAST * scale):
+        return None
+    names = [_number(value, wide) for value in fit]
+    for numbers in ([value for _, value in names], fit):
+        error = np.max(np.abs(ACTIVATIONS[outer](x @ numbers) - wanted))
+        if error <= allowed:
+            terms = zip(chosen, names, strict=True)
+            made = [replace(columns.terms[i], times=name) for i, (name, _) in terms]
+            return plainly(Formula(tuple(sorted(made, key=_place)), outer))
+    return None
+
+
+def _place(term: Term) -> tuple:
+    return (term.factors[0].activation == NONE, str(term))
+
+
+def _number(value: float, wide: float) -> tuple[str, float]:
+    """The plainest number near a fitted one, and its name ("" for 1)."""
+    known = {"": 1.0, "√width": wide, "1/√width": 1 / wide, "1/√2": 0.5**0.5}
+    for name, number in known.items():
+        if abs(value - number) < 1e-5 * abs(number):
+            return name, number
+    short = float(f"{value:.3g}")
+    return (f"{short:g}", short) if abs(value - short) < 1e-5 * abs(short) else (f"{value:.6g}", value)
