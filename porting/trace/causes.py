@@ -159,15 +159,16 @@ def _cause(
     meant: dict[str, Choice],
     right: Mapping[str, np.ndarray],
 ) -> Cause:
-    wanted, given = [], []
+    wanted, given, used = [], [], set()
     for mean, does in problems(comparison, site, right):
+        used |= set(mean.leaves) | set(does.leaves)
         answers = _answers(mean, does, meant)
         wanted, given = answers if all(answers) or not any((wanted, given)) else (wanted, given)
         if all(answers):
             break
     options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
     apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
-    statuses = _statuses(comparison, row, site, diagnosis)
+    statuses = _statuses(comparison, row, site, diagnosis, used)
     verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
     restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
     does = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
@@ -216,9 +217,13 @@ def _distance(a: Any, b: Any) -> int:
 
 
 def _statuses(
-    comparison: TraceComparison, row: StageResult, site: Site, diagnosis: Diagnosis | None
+    comparison: TraceComparison,
+    row: StageResult,
+    site: Site,
+    diagnosis: Diagnosis | None,
+    used: set[str],
 ) -> dict[str, str]:
-    """The diagnosis of the leaves that can matter at this site."""
+    """The diagnosis of the leaves that can matter at this site, those `used` elsewhere too."""
     if diagnosis is None:
         return {}
     trace = comparison.candidate
@@ -228,6 +233,7 @@ def _statuses(
     ):
         module = trace.stage(row.stage).module
         paths = [p for p in diagnosis.leaves if f"/{module}/" in f"/{p}"] or paths
+    paths += [p for p in diagnosis.leaves if p in used or p.partition("/")[2] in used]
     return {p: str(diagnosis.leaves[p].status) for p in paths if p in diagnosis.leaves}
 
 

@@ -20,10 +20,12 @@ from porting.trace.functions import ACTIVATIONS
 from porting.trace.looks import PLAIN, looks
 
 SAMPLE = 512  #: elements that are looked at
-MOST = 1200  #: terms that are tried in pairs
+MOST = 400  #: terms that are tried beside every other
 PLAINS = 12  #: arrays that are added or multiplied
 NEARLY = 1e-9  #: of the target's square, below which a fit is looked at closely
 LEAST = 1e-4  #: of the target, the least that a term adds
+#: Activations that are met every day.
+USUAL = (NONE, "GELU (erf)", "GELU (tanh)", "SiLU", "ReLU", "tanh", "sigmoid")
 #: Functions around a sum, with the target's values that tell and the way back.
 OUTERS = {
     "ReLU": lambda y: (y > 0, y),
@@ -69,7 +71,7 @@ def formulas(
     ['ReLU of x + y × 0.5']
     """
     at = _sample(target, apart)
-    wanted = target[at]
+    wanted = target[at].astype(np.float64)
     if not target.ndim or not np.any(wanted) or not np.all(np.isfinite(wanted)):
         return []
     columns = _columns(operands, target.shape, at)
@@ -138,12 +140,12 @@ def _factors(
     plain.sort(key=lambda one: one[1].kind != "")
     for name, look, array in plain:
         yield Factor(name, look), array[at], bool(look.kind)
-    for number, (act, function) in enumerate(acts):
+    for act, function in acts:
         for name, x in operands.items():
             pooled = any(look.kind in ("pool", "positions", "flatten") for n, look, _ in plain if n == name)
             shown = looks(function(x), shape) if pooled else [(k, function(a[at])) for n, k, a in plain if n == name]
             for look, array in shown:
-                yield Factor(name, look, act), array[at] if pooled else array, 1 + (number > 5) + bool(look.kind)
+                yield Factor(name, look, act), array[at] if pooled else array, 1 + (act not in USUAL) + bool(look.kind)
     for name, array in _side_by_side(operands, shape):
         yield Factor(name), array[at], 1
     for act, function in WHOLE.items():
@@ -199,15 +201,15 @@ def _pieces(
 def _joined(plain: Mapping[Factor, np.ndarray]) -> Iterator[tuple[Sequence[Factor], np.ndarray, int]]:
     """Products of two arrays, one of them maybe activated, and activated sums of two or three."""
     for (a, x), (b, y) in itertools.permutations(plain.items(), 2):
-        for number, (act, function) in enumerate(ACTIVATIONS.items()):
+        for act, function in ACTIVATIONS.items():
             if act != NONE or a.name < b.name:
-                yield [replace(a, activation=act), b], function(x) * y, 2 + (number > 6)
+                yield [replace(a, activation=act), b], function(x) * y, 2 + (act not in USUAL)
     for count in (2, 3):
         for group in itertools.combinations(plain.items(), count):
             name, total = " + ".join(sorted(f.look.of(f.name) for f, _ in group)), sum(x for _, x in group)
-            for number, (act, function) in enumerate(ACTIVATIONS.items()):
+            for act, function in ACTIVATIONS.items():
                 if act != NONE:
-                    yield [Factor(name, activation=act)], function(total), count + (number > 6)
+                    yield [Factor(name, activation=act)], function(total), count + (act not in USUAL)
 
 
 def _singles(columns: Columns, wanted: np.ndarray) -> Iterable[tuple[int, ...]]:
@@ -239,37 +241,43 @@ def _few_plain(columns: Columns, wanted: np.ndarray) -> Iterator[tuple[int, ...]
 
 
 def _pairs(columns: Columns, wanted: np.ndarray) -> Iterable[tuple[int, ...]]:
-    """Two terms of any kind."""
-    order = np.argsort(columns.cost, kind="stable")[:MOST]
-    return [(int(order[i]), int(order[j])) for i, j in _best(columns.values[order], wanted)]
+    """A term of one array beside a term of any kind."""
+    alone = [i for i, t in enumerate(columns.terms) if len(t.factors) == 1]
+    alone = sorted(alone, key=lambda i: columns.cost[i])[:MOST]
+    return sorted({(min(two), max(two)) for two in _best(columns.values, alone, wanted)})
 
 
 def _with_plain_pairs(columns: Columns, wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """A term of any kind beside two arrays as they are."""
-    plain = _plain_ones(columns)
-    for some in itertools.combinations(plain, 2):
-        basis, _ = np.linalg.qr(columns.values[list(some)].T)
-        rest = columns.values - (columns.values @ basis) @ basis.T
-        left = wanted - basis @ (basis.T @ wanted)
-        square = np.sum(rest**2, 1)
-        good = square > 1e-9 * np.sum(columns.values**2, 1)
-        gone = np.sum(left**2) - np.where(good, (rest @ left) ** 2 / np.where(good, square, 1), 0)
-        for i in np.flatnonzero(good & (gone < NEARLY * np.sum(wanted**2))):
+    """A term of any kind beside two arrays as they are, from the scalar products of all."""
+    plain, values = _plain_ones(columns), columns.values
+    across, product = values[plain] @ values.T, values @ wanted
+    square, whole = np.sum(values**2, 1), wanted @ wanted
+    for one, two in itertools.combinations(range(len(plain)), 2):
+        some = [plain[one], plain[two]]
+        gram, beside = across[[one, two]][:, some], across[[one, two]]
+        if np.linalg.cond(gram) > 1e8:
+            continue
+        both = np.linalg.solve(gram, np.column_stack([beside, product[some]]))
+        rest = square - np.sum(beside * both[:, :-1], 0)
+        left = product - product[some] @ both[:, :-1]
+        good = rest > 1e-9 * square
+        gone = whole - product[some] @ both[:, -1] - np.where(good, left**2 / np.where(good, rest, 1), 0)
+        for i in np.flatnonzero(good & (gone < NEARLY * whole)):
             yield (*some, int(i))
 
 
-def _best(values: np.ndarray, wanted: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of rows that together give the target."""
-    length = np.sqrt(np.sum(values**2, 1))
-    unit = values / length[:, None]
-    gram, product = unit @ unit.T, unit @ (wanted / np.sqrt(np.sum(wanted**2)))
+def _best(values: np.ndarray, alone: list[int], wanted: np.ndarray) -> list[tuple[int, int]]:
+    """The pairs (one of `alone`, any) that together give the target."""
+    unit = values / np.sqrt(np.sum(values**2, 1))[:, None]
+    gram, product = unit[alone] @ unit.T, unit @ (wanted / np.sqrt(np.sum(wanted**2)))
     apart = 1 - gram**2
+    mine = product[alone][:, None]
     with np.errstate(all="ignore"):
-        sure = (product[:, None] ** 2 + product**2 - 2 * np.outer(product, product) * gram) / apart
+        sure = (mine**2 + product**2 - 2 * mine * product * gram) / apart
     left = np.where(apart > 1e-9, 1 - sure, 1.0)
-    i, j = np.nonzero(np.triu(left < NEARLY, 1))
-    order = np.argsort(left[i, j], kind="stable")[:64]
-    return [(int(i[n]), int(j[n])) for n in order]
+    i, j = np.nonzero(left < NEARLY)
+    order = np.argsort(left[i, j], kind="stable")[:128]
+    return [(alone[i[n]], int(j[n])) for n in order]
 
 
 def _fitted(

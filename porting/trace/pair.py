@@ -72,7 +72,7 @@ FAMILIES = (
     (r"linear|^dense|lineargeneral|densegeneral|^einsum", "dense"),
     (r"^embed(ding)?$", "embed"),
     (r"pool", "pool"),
-    (r"lstm|gru|^rnn|simplecell", "recurrent"),
+    (r"lstm|gru|^rnn|simplecell|bidirectional", "recurrent"),
     (r"^(new)?gelu|relu|^silu|^tanh$|^sigmoid$|activation", "activation"),
     (r"flatten|unflatten", "flatten"),
 )

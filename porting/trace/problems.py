@@ -19,6 +19,8 @@ from porting.trace.operands import (
 from porting.trace.owned import QKV, layer_of, leaves_of, multi_head, values
 from porting.trace.pair import role
 from porting.trace.questions import Problem
+from porting.trace.recurrence_table import KIND as RECURRENT
+from porting.trace.sequences import cells_of, recurrent_input, steps
 from porting.trace.strangers import strangers
 
 NEAR = 6  #: parts before a place that may have been handed on
@@ -102,6 +104,8 @@ def _asked(
         if layer == "between":
             operands |= _own_leaves(comparison, site, known)
             operands |= _alone(comparison, site, index, double)
+        elif layer == RECURRENT:
+            leaves = cells_of(comparison, site, operands["x"], target, known)
         elif site.slot == "output":
             leaves = values(comparison.candidate, site.path, layer, known)
         asked.append(Problem(layer, operands, leaves, target, wide, apart))
@@ -112,6 +116,8 @@ def _layer(comparison: TraceComparison, site: Site) -> str | None:
     """The row of the table that a site asks for."""
     if site.pair.wanted.dtype.kind in "iu":
         return "ids"
+    if recurrent_input(comparison, site) is not None:
+        return RECURRENT
     parts = _parts(comparison, site)
     if site.slot == "input" or parts:
         return _between(comparison, site, parts)
@@ -159,6 +165,8 @@ def _operands(
 ) -> dict[str, np.ndarray] | None:
     """What the site may be made of, by name; None where that was not recorded."""
     container = _container(comparison, site)
+    if layer == RECURRENT:
+        return steps(comparison, site, side)
     if layer in ("attention", "packed attention", "multi-head"):
         return _attended(comparison, site, layer, side)
     if layer not in ("between", "spatial", "ids"):

@@ -13,6 +13,7 @@ import numpy as np
 from porting.trace import functions
 from porting.trace.attention_table import ATTENTION, KINDS, attention_of
 from porting.trace.questions import Problem, Variant, divisors
+from porting.trace.recurrence_table import KIND, RECURRENT, recurrent
 
 _EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
 
@@ -59,6 +60,7 @@ VARIANTS = (
         "ids", "ids", "the ids", ("all 0", "all 1", *(f"positions from {n}" for n in range(4)))
     ),
     *ATTENTION,
+    *RECURRENT,
 )
 
 
@@ -75,5 +77,6 @@ LAYERS: dict[str, Callable[..., np.ndarray]] = {
     "conv": _on_x(functions.conv),
     "embed": _on_x(functions.embed),
     **dict.fromkeys(KINDS, attention_of),
+    KIND: recurrent,
     "ids": lambda problem, **c: functions.identifiers(problem.operands, problem.target.shape, **c),
 }
