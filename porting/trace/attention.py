@@ -99,6 +99,7 @@ def rotate(
         cos, sin = (a[..., None, take] for a in given)
     else:
         cos, sin = (a[:, None] for a in angles(x.shape[1], half, base))
+    sin = -sin if "backwards" in style else sin
     cos, sin, x = rounded(cos), rounded(sin), rounded(x)
     first = x.shape[1] - cos.shape[-3]
     turning, rest = x[:, first:, :, :width], x[:, first:, :, width:]
@@ -171,6 +172,8 @@ def attention(
     cap: str = "none",
     precision: str = "float32",
     merge: str = "heads outside",
+    turns: str = "q and k",
+    masked: str = "before the softmax",
 ) -> np.ndarray:
     """softmax(q·k scaled, masked) · v; with an `out` among the leaves, its projection.
 
@@ -187,7 +190,10 @@ def attention(
     """
     q, k, v = _cut(operands, leaves, heads, split, roles, order)
     given = (operands["cos"], operands["sin"]) if "cos" in operands else None
-    q, k = (rotate(a, rotary, base, share, given, precision) for a in (q, k))
+    q, k = (
+        rotate(a, rotary if name in turns else "none", base, share, given, precision)
+        for name, a in (("q", q), ("k", k))
+    )
     times = heads // k.shape[2]
     spread = np.repeat if groups == "repeat" else lambda a, n, _: np.tile(a, (1, 1, n, 1))
     k, v = spread(k, times, 2), spread(v, times, 2)
@@ -197,10 +203,13 @@ def attention(
     scores = np.einsum("bthd,bshd->bhts", q[:, asked], k) * SCALES[scale](q.shape[-1], heads)
     scores = scores if cap == "none" else float(cap) * np.tanh(scores / float(cap))
     added = hidden(mask, t, k.shape[1], operands)
-    scores = scores + (added[..., asked, :] if added.shape[-2] > 1 else added)
+    added = added[..., asked, :] if added.shape[-2] > 1 else added
+    late = masked == "after the softmax"
     probs = softmax(
-        scores, {"over the keys": -1, "over the queries": -2, "over the heads": 1}[axis]
+        scores + (0 if late else added),
+        {"over the keys": -1, "over the queries": -2, "over the heads": 1}[axis],
     )
+    probs = probs * (added > HIDDEN / 2) if late else probs
     y = np.einsum("bhts,bshd->bhtd", probs, v)
     y = y.reshape(*y.shape[:1], len(asked), -1) if merge != "heads outside" else _merged(y)
     y = y[:, rows] if len(asked) != len(rows) else y

@@ -81,7 +81,7 @@ def _rotary(problem: Problem) -> Sequence[str]:
     styles = ("half-split", "interleaved")
     if "cos" in problem.operands:
         return ("none", *(f"{style} by the given angles" for style in styles))
-    return ("none", *styles)
+    return ("none", *styles, *(f"{style}, backwards" for style in styles))
 
 
 def _precisions(problem: Problem) -> Sequence[str]:
@@ -117,6 +117,8 @@ def _rows(kind: str, roles: str) -> tuple[Variant, ...]:
         ("axis", "the axis of the softmax", ("over the keys", "over the queries", "over the heads"), "code", 1),
         ("cap", "the softcap of the scores", ("none", "50.0", "30.0", "20.0"), "code", 1),
         ("share", "the share of the width that turns", (1.0, 0.5, 0.25), "code", 1),
+        ("turns", "what is turned", ("q and k", "only q", "only k"), "code", 1),
+        ("masked", "when the mask is applied", ("before the softmax", "after the softmax"), "code", 1),
         ("precision", "a rotation in bfloat16", _precisions, "code", 1),
     )  # fmt: skip
     packed = Variant(kind, "split", "how q, k and v are packed", tuple(SPLITS), roles, 2)

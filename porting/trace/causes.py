@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +17,9 @@ from porting.trace.formula import Formula
 from porting.trace.owned import leaves_of
 from porting.trace.problems import active_dropouts, problems, repeated
 from porting.trace.questions import Choice, Problem
-from porting.trace.sentences import said, text, together
+from porting.trace.sentences import moved, said, text, together
 from porting.trace.variants import differences, fitting
+from porting.trace.wiring import Wire, rewired
 
 
 class Verdict(Protocol):
@@ -49,6 +50,7 @@ class Cause:
         does: the choices that give the candidate's output.
         leaves: leaf path -> its status in the diagnosis, for the leaves of this stage.
         text: all of it in sentences.
+        formulas: what feeds the place in the reference and in the candidate, where that is known.
     """
 
     stage: str
@@ -60,6 +62,7 @@ class Cause:
     does: tuple[str, ...]
     leaves: Mapping[str, str]
     text: str
+    formulas: tuple[Formula | None, Formula | None] = field(default=(None, None), repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
         before = [c.site for c in causes if c.stage == row.stage and c.site.slot == "input"]
         if not before or not _repeats(comparison, site, before):
             causes.append(_cause(comparison, row, site, diagnosis, meant, right))
+    causes = _merged(comparison, causes)
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
     if not causes:
         return Explanation((), comparison.verdict)
@@ -167,7 +171,7 @@ def _cause(
         if all(answers):
             break
     options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
-    apart = [d for p, a in wanted[:1] for _, b in given[:1] for d in differences(p.layer, a, b)]
+    apart = [d for p, a in wanted[:1] for q, b in given[:1] for d in differences(p, a, q, b)]
     statuses = _statuses(comparison, row, site, diagnosis, used)
     verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
     restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
@@ -175,9 +179,36 @@ def _cause(
     on = active_dropouts(comparison, row.stage) if site.slot == "output" or not given else []
     faults = (*(title for title, _ in apart), *(["a dropout that is on"] if on else []))
     lines = text(row, site, verdict, faults, restores, does, statuses)
+    fed = tuple(side[0][1].get("formula") if side else None for side in (wanted, given))
     return Cause(
-        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, lines
+        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, lines, fed
     )
+
+
+def _merged(comparison: TraceComparison, causes: Sequence[Cause]) -> list[Cause]:
+    """The causes, those that norms in another place have inside one block as one."""
+    found = list(causes)
+    for stage in dict.fromkeys(cause.stage for cause in causes):
+        inside = {id(c.site): c for c in causes if c.stage == stage and not _of_another_kind(c)}
+        wires = [Wire(c.site, *c.formulas) for c in inside.values()]
+        one = rewired(comparison, wires)
+        if one is None:
+            continue
+        shown = [inside[id(wire.site)] for wire in one.wires]
+        faults, first = (one.title,), shown[0]
+        whole = replace(
+            first, verdict="code", faults=faults, restores=(one.restores,), does=(one.does,),
+            text=moved(first.stage, one),
+        )  # fmt: skip
+        # What is wrong after the first only follows from it.
+        rest = [c for c in inside.values() if c.formulas[0] is None or c in shown]
+        found = [whole if c is first else c for c in found if c is first or c not in rest]
+    return found
+
+
+def _of_another_kind(cause: Cause) -> bool:
+    """Whether a cause is about a layer itself, or about what no wire can explain."""
+    return bool(cause.faults) and cause.formulas == (None, None)
 
 
 def _answers(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from porting.trace.looks import PLAIN, Look
 
 NONE = "no activation"
 THEN = ", then "  #: joins what is laid side by side
+JOINS = rf" \+ |{THEN}"
 #: kind of a look -> what a difference in it is called
 LOOKS = {
     "": "how the positions and features are laid out",
@@ -29,7 +32,7 @@ class Factor:
     activation: str = NONE
 
     def __str__(self) -> str:
-        text = self.look.of(self.name)
+        text = self.look.of(f"({self.name})" if THEN in self.name else self.name)
         if self.activation == NONE:
             return text
         return f"{self.activation} of " + (f"({text})" if " + " in text else text)
@@ -49,7 +52,7 @@ class Term:
     @property
     def names(self) -> frozenset[str]:
         """The arrays that it is made of."""
-        return frozenset(n for f in self.factors for n in f.name.split(" + "))
+        return frozenset(n for f in self.factors for n in re.split(JOINS, f.name))
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,17 @@ class Formula:
         return len(apart) + (self.outer != other.outer)
 
 
-def titles(wanted: Formula, given: Formula) -> list[str]:
+def titles(
+    wanted: Formula, given: Formula, order: Sequence[str] = (), alone: Sequence[Set[str]] = ()
+) -> list[str]:
     """What two formulas differ in.
+
+    Args:
+        wanted: of the reference.
+        given: of the candidate.
+        order: the arrays from the earliest to the latest: what is added to a later one is the
+            residual.
+        alone: the arrays that only the reference has, and those that only the candidate has.
 
     >>> x, y = Term((Factor("x"),)), Term((Factor("attn"),))
     >>> titles(Formula((x, y)), Formula((y,)))
@@ -95,15 +107,20 @@ def titles(wanted: Formula, given: Formula) -> list[str]:
     named = _paired(wanted, given, lost, more)
     if named is not None:
         return named
+    lone = [bool(f.names & names) for f, names in zip((wanted, given), alone, strict=False)]
+    if lone in ([True, False], [False, True]):
+        return ["a layer that is left out" if lone[0] else "a layer too many"]
+    if lone == [True, True]:
+        return ["a layer that has no like in the other model"]
     if wanted.names == given.names and len(wanted.names) > 1:
         kinds = {f: any(len(t.factors) > 1 for t in f.terms) for f in (wanted, given)}
         if kinds[wanted] != kinds[given]:
             return ["a product in place of a sum" if kinds[wanted] else "a sum in place of a product"]
         return ["the order of the activation and the sum"]
     if given.names < wanted.names:
-        return [_missing("missing", lost, more)]
+        return [_missing("missing", wanted, given, order)]
     if wanted.names < given.names:
-        return [_missing("too many", more, lost)]
+        return [_missing("too many", given, wanted, order)]
     return ["the order of the layers"]
 
 
@@ -133,26 +150,34 @@ def _within(a: Term, b: Term) -> list[str]:
     found += ["the activation"] if any(x != y for x, y in acts) else []
     for one, other in both:
         if one.look != other.look:
-            found.append(LOOKS[one.look.kind or other.look.kind])
+            kind = one.look.kind or other.look.kind
+            order = [f.look.words.partition(",")[0] for f in (one, other)]
+            found.append(LOOKS["pool" if kind == "flatten" and order[0] == order[1] else kind])
     return found
 
 
-def _missing(how: str, longer: list[Term], shorter: list[Term]) -> str:
-    """What one side has more: a residual, or what a product is made of."""
-    gates = any(len(t.factors) > 1 for t in longer) and any(
-        s.names < t.names for s in shorter for t in longer
-    )
-    thing = "gate" if gates else "residual"
+def _missing(how: str, longer: Formula, shorter: Formula, order: Sequence[str]) -> str:
+    """What one side has more: a residual (what came before), a part, or what multiplies."""
+    apart = set(longer.terms) - set(shorter.terms), set(shorter.terms) - set(longer.terms)
+    gates = any(s.names < t.names and len(t.factors) > 1 for s in apart[1] for t in apart[0])
+    place = {name: at for at, name in enumerate(order)}
+    more = min(place.get(name, -1) for name in longer.names - shorter.names)
+    later = more > max((place.get(name, -1) for name in shorter.names), default=-1)
+    thing = "gate" if gates else "part of the sum" if later else "residual"
     return f"a missing {thing}" if how == "missing" else f"a {thing} too many"
 
 
 def plainly(formula: Formula) -> Formula:
-    """A formula with ReLU(x) and x of one array written as the leaky ReLU that they are.
+    """A formula with ReLU(x) and x of one array as a leaky ReLU, and a sum as one of terms.
 
     >>> x, y = Term((Factor("fc", activation="ReLU"),), "0.9"), Term((Factor("fc"),), "0.1")
     >>> str(plainly(Formula((x, y))))
     'leaky ReLU (0.1) of fc'
     """
+    first = formula.terms[0].factors[0]
+    if len(formula.terms) == len(formula.terms[0].factors) == 1 and " + " in first.name:
+        terms = tuple(Term((Factor(name),)) for name in first.name.split(" + "))
+        return formula if formula.terms[0].times else Formula(terms, first.activation)
     if len(formula.terms) != 2:
         return formula
     bent, line = sorted(formula.terms, key=lambda t: t.factors[0].activation != "ReLU")

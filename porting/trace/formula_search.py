@@ -119,14 +119,19 @@ def _columns(operands: Mapping[str, np.ndarray], shape: tuple[int, ...], at: tup
             found.append((Term(tuple(factors)), column, cost))
 
     plain: dict[Factor, np.ndarray] = {}
+    whole: dict[Factor, np.ndarray] = {}
     with np.errstate(all="ignore"):
         for factor, column, cost in _factors(operands, shape, at):
             add([factor], column, cost)
             if factor.activation == NONE and factor.look.kind in ("", "part"):
                 plain[factor] = column
+            if factor.activation in WHOLE:
+                whole[factor] = column
         plain = dict(itertools.islice(plain.items(), PLAINS))
         for factors, column, cost in _joined(plain):
             add(factors, column, cost)
+        for (one, x), (other, y) in itertools.product(whole.items(), plain.items()):
+            add([one, other], x * y, 4)
     terms, values, costs = zip(*found, strict=True) if found else ((), (), ())
     return Columns(tuple(terms), np.array(values), np.array(costs))
 
@@ -148,10 +153,11 @@ def _factors(
                 yield Factor(name, look, act), array[at] if pooled else array, 1 + (act not in USUAL) + bool(look.kind)
     for name, array in _side_by_side(operands, shape):
         yield Factor(name), array[at], 1
-    for act, function in WHOLE.items():
-        for name, look, array in plain:
-            if look == PLAIN and array.ndim > 1 and np.shape(operands[name]) == tuple(shape):
-                yield Factor(name, look, act), function(array)[at], 3
+    for (act, function), (name, x) in itertools.product(WHOLE.items(), operands.items()):
+        if x.ndim > 1:
+            for look, array in looks(function(x), shape):
+                if look == PLAIN:
+                    yield Factor(name, look, act), array[at], 3
 
 
 def _normed(x: np.ndarray) -> np.ndarray:
@@ -179,20 +185,28 @@ def _side_by_side(
     for axis in dict.fromkeys((len(shape) - 1, 1)):
         if len(shape) < 2:
             return
-        sizes = {n: x.shape[axis] for n, x in operands.items() if x.ndim == len(shape) and x.shape[axis] < shape[axis]}
+        lengths = {n: _length(x, shape, axis) for n, x in operands.items()}
+        sizes = {n: size for n, size in lengths.items() if 0 < size < shape[axis]}
         for one, other in itertools.product(sizes, sizes):
             if sizes[one] + sizes[other] != shape[axis] or (axis == 1 and len(shape) > 3):
                 continue
-            pieces = [[*_pieces(operands[n], n, shape, axis)] for n in (one, other)]
+            pieces = [[*_pieces(operands[n], n, shape, axis, sizes[n])] for n in (one, other)]
             for (a, x), (b, y) in itertools.product(*pieces):
                 yield f"{a}{THEN}{b}", np.concatenate([x, y], axis)
 
 
+def _length(array: np.ndarray, shape: tuple[int, ...], axis: int) -> int:
+    """How much of an axis an array may fill; 0 where it can fill none."""
+    if array.ndim == len(shape):
+        return array.shape[axis]
+    return math.prod(array.shape[1:-1]) if array.ndim > len(shape) == 3 and axis == 1 else 0
+
+
 def _pieces(
-    array: np.ndarray, name: str, shape: tuple[int, ...], axis: int
+    array: np.ndarray, name: str, shape: tuple[int, ...], axis: int, size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     piece = [*shape]
-    piece[axis] = array.shape[axis]
+    piece[axis] = size
     for look, shown in looks(array, piece):
         if look.kind in ("", "pool"):
             yield look.of(name), shown

@@ -36,6 +36,8 @@ class Look:
         >>> Look("positions", "mean of all positions").of("ln"), Look("", "").of("ln")
         ('mean of all positions of ln', 'ln')
         """
+        if self.kind in ("axes", "flatten"):
+            return f"{name} {self.words}"
         return f"{self.words} of {name}" if self.words else name
 
 
@@ -96,15 +98,15 @@ def _spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _exchanged(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:
     if array.ndim == 3 and array.swapaxes(1, 2).shape == shape:
-        yield Look("axes", "the last two axes exchanged"), array.swapaxes(1, 2)
+        yield Look("axes", "with its last two axes exchanged"), array.swapaxes(1, 2)
     if array.ndim != 4:
         return
     turned = array.swapaxes(1, 2)
     if turned.shape == shape:
-        yield Look("axes", "height and width exchanged"), turned
+        yield Look("axes", "with height and width exchanged"), turned
     positions = (array.shape[0], array.shape[1] * array.shape[2], array.shape[3])
     if positions == shape:
-        yield Look("axes", "height and width exchanged"), turned.reshape(shape)
+        yield Look("axes", "with height and width exchanged"), turned.reshape(shape)
 
 
 def _pooled(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:
@@ -133,10 +135,10 @@ def _flattened(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look
         words = operations(array.shape[1:-1], size)
         for word in [w for w in words if "resize" not in w]:
             image = array if word == "nothing" else spatial(array, size, word)
-            said = "" if word == "nothing" else f" after {word}"
+            said = "" if word == "nothing" else f", after {word}"
             channels = np.moveaxis(image, -1, 1)
-            yield Look("flatten", f"flattened, channels last,{said}"), image.reshape(shape)
-            yield Look("flatten", f"flattened, channels first,{said}"), channels.reshape(shape)
+            yield Look("flatten", f"flattened with its channels last{said}"), image.reshape(shape)
+            yield Look("flatten", f"flattened with its channels first{said}"), channels.reshape(shape)
 
 
 def _parts(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:

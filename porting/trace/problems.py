@@ -52,7 +52,8 @@ def repeated(
     if asked is None:
         return []
     double = asked[0].target64 is not None
-    mean, does = dict(asked[0].operands), dict(asked[1].operands)
+    both = asked[0].operands.keys() & asked[1].operands.keys()
+    mean, does = {}, {}  # what parted first: of two equal arrays the first one is named
     for other in before[-2:]:
         arrays = other.pair.wanted, other.pair.given
         if double and other.pair.wanted64 is not None and other.pair.given64 is not None:
@@ -61,9 +62,10 @@ def repeated(
             fitted = shaped(array, site.pair.wanted)
             if fitted is not None:
                 operands[f"the input of {other.path}"] = fitted
-    if mean.keys() != does.keys() or len(mean) == len(asked[0].operands):
+    if mean.keys() != does.keys() or not mean:
         return []
-    replaced = zip(asked, (mean, does), strict=True)
+    rest = ({n: a for n, a in p.operands.items() if n in both} for p in asked)
+    replaced = zip(asked, map(dict.__or__, (mean, does), rest), strict=True)
     first, second = (dataclasses.replace(p, operands=o) for p, o in replaced)
     return [(first, second)]
 
@@ -116,6 +118,8 @@ def _layer(comparison: TraceComparison, site: Site) -> str | None:
     """The row of the table that a site asks for."""
     if site.pair.wanted.dtype.kind in "iu":
         return "ids"
+    if site.pair.wanted.dtype == bool:
+        return "mask"
     if recurrent_input(comparison, site) is not None:
         return RECURRENT
     parts = _parts(comparison, site)
@@ -165,6 +169,8 @@ def _operands(
 ) -> dict[str, np.ndarray] | None:
     """What the site may be made of, by name; None where that was not recorded."""
     container = _container(comparison, site)
+    if layer == "mask":
+        return {}
     if layer == RECURRENT:
         return steps(comparison, site, side)
     if layer in ("attention", "packed attention", "multi-head"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from porting.errors import number_of
 from porting.trace.comparison import Site, StageResult
 from porting.trace.questions import Choice, Problem
 from porting.trace.variants import notable
+from porting.trace.wiring import Rewired
 
 #: status of a leaf -> what is said of it
 LEAVES = {
@@ -75,6 +77,18 @@ def text(
         lines.append("No variant of its code restores parity with these leaves: one is wrong.")
     if does and verdict != "weight":
         lines.append(f"The candidate computes {' or '.join(does)}.")
+    return " ".join(lines)
+
+
+def moved(stage: str, one: Rewired) -> str:
+    """Norms in another place of a block, and what each place of it is fed with."""
+    lines = [f"{stage}: a code fault; it shows at {number_of(len(one.wires), 'place')}."]
+    lines.append(f"What differs: {one.title}.")
+    lines.append(f"The reference has {one.restores}; the candidate has {one.does}.")
+    for wire in one.wires:
+        if wire.wanted is not None and wire.given is not None:
+            where = "Its output" if wire.site.slot == "output" else f"The input of {wire.site.path}"
+            lines.append(f"{where} should be {wire.wanted}, and is {wire.given}.")
     return " ".join(lines)
 
 

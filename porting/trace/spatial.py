@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 WINDOWS = (2, 3, 4, 5, 7)
 STRIDES = (2, 1, 3, 4)
 POOLS = ("average pool", "average pool without its padding", "max pool")
+SAME = "SAME padding (more behind than before)"
 RESIZES = ("nearest", "linear", "cubic (a = -0.5)", "cubic (a = -0.75)")
 GRIDS = ("", ", antialiased", ", corners aligned")
 
@@ -34,7 +35,18 @@ def operations(given: Sequence[int], wanted: Sequence[int]) -> list[str]:
                 found += [
                     f"{kind} of {window}, stride {stride}, padding {padding}" for kind in kinds
                 ]
+    for window, stride in itertools.product(WINDOWS, STRIDES):
+        ends = [_same(n, window, stride) for n in given]
+        if tuple(-(-n // stride) for n in given) == wanted and any(a != b for a, b in ends):
+            kinds = (POOLS[2], POOLS[0], POOLS[1])
+            found += [f"{kind} of {window}, stride {stride}, {SAME}" for kind in kinds]
     return found + [f"{kind} resize{grid}" for kind in RESIZES for grid in GRIDS]
+
+
+def _same(length: int, window: int, stride: int) -> tuple[int, int]:
+    """What SAME adds before and behind an axis."""
+    total = max((-(-length // stride) - 1) * stride + window - length, 0)
+    return total // 2, total - total // 2
 
 
 def spatial(x: np.ndarray, size: Sequence[int], operation: str) -> np.ndarray:
@@ -52,9 +64,10 @@ def spatial(x: np.ndarray, size: Sequence[int], operation: str) -> np.ndarray:
 
 
 def _pool(x: np.ndarray, operation: str) -> np.ndarray:
-    window, stride, padding = map(int, re.findall(r"\d+", operation))
+    window, stride, *padding = map(int, re.findall(r"\d+", operation))
     rank = x.ndim - 2
-    around = [(0, 0), *[(padding, padding)] * rank, (0, 0)]
+    ends = [tuple(padding * 2) or _same(n, window, stride) for n in x.shape[1:-1]]
+    around = [(0, 0), *ends, (0, 0)]
     over, step = tuple(range(1, rank + 1)), (slice(None), *(slice(None, None, stride),) * rank)
 
     def windows(a: np.ndarray, fill: float) -> np.ndarray:

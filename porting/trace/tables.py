@@ -11,11 +11,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from porting.trace import functions
+from porting.trace.attention import MASKS, hidden
 from porting.trace.attention_table import ATTENTION, KINDS, attention_of
 from porting.trace.questions import Problem, Variant, divisors
 from porting.trace.recurrence_table import KIND, RECURRENT, recurrent
 
 _EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
+
+
+def _mask(problem: Problem, mask: str) -> np.ndarray:
+    """A mask whose True is seen, as whole numbers."""
+    seen = hidden(mask, *problem.target.shape[-2:]) == 0
+    return np.broadcast_to(seen, problem.target.shape).astype(int)
 
 
 def _square(problem: Problem) -> Sequence[str]:
@@ -59,6 +66,7 @@ VARIANTS = (
     Variant(
         "ids", "ids", "the ids", ("all 0", "all 1", *(f"positions from {n}" for n in range(4)))
     ),
+    Variant("mask", "mask", "the mask", tuple(MASKS), usual=99),
     *ATTENTION,
     *RECURRENT,
 )
@@ -78,5 +86,6 @@ LAYERS: dict[str, Callable[..., np.ndarray]] = {
     "embed": _on_x(functions.embed),
     **dict.fromkeys(KINDS, attention_of),
     KIND: recurrent,
+    "mask": _mask,
     "ids": lambda problem, **c: functions.identifiers(problem.operands, problem.target.shape, **c),
 }

@@ -92,16 +92,22 @@ def _most(problem: Problem) -> int:
     return int(np.clip(WORK / products, LEAST, MOST))
 
 
-def differences(layer: str, wanted: Choice, given: Choice) -> list[tuple[str, str]]:
-    """What two choices for one layer differ in: title and verdict of each.
+def differences(
+    mean: Problem, wanted: Choice, does: Problem, given: Choice
+) -> list[tuple[str, str]]:
+    """What the choices of two questions differ in: title and verdict of each.
 
-    >>> differences("norm", {"epsilon": 1e-5}, {"epsilon": 1e-6})
+    >>> norm = Problem("norm", {}, {}, np.ones(1))
+    >>> differences(norm, {"epsilon": 1e-5}, norm, {"epsilon": 1e-6})
     [('epsilon', 'code')]
     """
-    if layer == "between":
-        return [(title, "code") for title in titles(wanted["formula"], given["formula"])]
+    if mean.layer == "between":
+        order = sorted(mean.operands, key=lambda name: not name.startswith("its own input"))
+        alone = set(mean.operands) - set(does.operands), set(does.operands) - set(mean.operands)
+        found = titles(wanted["formula"], given["formula"], order, alone)
+        return [(title, "code") for title in found]
     apart = {option for option in wanted if wanted[option] != given[option]}
-    rows = [row for row in VARIANTS if row.layer == layer and row.option in apart]
+    rows = [row for row in VARIANTS if row.layer == mean.layer and row.option in apart]
     return [(row.title, row.verdict) for row in rows]
 
 
