@@ -296,7 +296,7 @@ NAMED = {
     "tanh gelu": (("the activation",), "GELU (erf)"),
     "epsilon": (("epsilon",), "epsilon 1e-05"),
     "no residual": (("a missing residual",), "its own input + layers_0/attn"),
-    "post-norm": (("the order of the layers",), "layers_1/norm1"),
+    "post-norm": (("the place of the norms",), "each norm before its part (pre-norm)"),
     "positions": (("the ids",), "positions from 0"),
     "rope base": (("the rotary base",), "base 500000.0"),
     "interleaved": (("the rotary layout",), "rotary half-split"),

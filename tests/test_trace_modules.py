@@ -55,8 +55,12 @@ class Modules(nn.Module):
         mask = ignored if "mask polarity" in self.faults else ~ignored
         mask = None if "no mask" in self.faults else mask[:, None, None]
         attn = nn.MultiHeadDotProductAttention(3, attention_fn=attend(self.faults), name="attn")
-        cell = nn.LSTMCell(5, name="cell")
-        (c, h), y = nn.RNN(cell, return_carry=True, name="rnn")(attn(x, mask=mask))
+        gate = nn.hard_sigmoid if "hard gates" in self.faults else nn.sigmoid
+        cell = nn.LSTMCell(5, gate_fn=gate, name="cell")
+        back = "backwards" in self.faults
+        rnn = nn.RNN(cell, return_carry=True, reverse=back, keep_order=back, name="rnn")
+        ones = (jnp.ones((len(x), 5), x.dtype),) * 2 if "ones" in self.faults else None
+        (c, h), y = rnn(attn(x, mask=mask), initial_carry=ones)
         h = 2 * h if "carry" in self.faults else h
         return y, (h[None], c[None])
 
@@ -120,6 +124,15 @@ FAULTS = [
         "axis over the keys",
         "axis over the queries",
     ),
+    ("hard gates", "rnn", "the activation of the gates", "gate sigmoid", "gate hard sigmoid"),
+    (
+        "backwards",
+        "rnn",
+        "the direction",
+        "direction forwards",
+        "direction backwards, put back in order",
+    ),
+    ("ones", "rnn", "the state at the first step", "carry zeros", "carry ones"),
 ]
 
 
@@ -331,7 +344,7 @@ RESIZED = [
 @pytest.mark.parametrize(("method", "size", "antialias", "name"), RESIZED)
 def test_resizes_are_those_of_jax(method, size, antialias, name):
     wanted = jax.image.resize(np.float32(IMAGE), (2, *size, 3), method, antialias=antialias)
-    given = spatial(IMAGE, size, "no activation", "as they are", name)
+    given = spatial(IMAGE, size, name)
     np.testing.assert_allclose(given, wanted, atol=2e-5)
 
 
@@ -341,26 +354,9 @@ def test_pools_are_those_of_flax(counted):
     wanted = nn.avg_pool(np.float32(IMAGE), (3, 3), (2, 2), pads, count_include_pad=counted)
     kind = "average pool" if counted else "average pool without its padding"
     name = f"{kind} of 3, stride 2, padding 1"
-    given = spatial(IMAGE, (4, 4), "no activation", "as they are", name)
+    given = spatial(IMAGE, (4, 4), name)
     np.testing.assert_allclose(given, wanted, atol=1e-6)
     assert name in operations((8, 8), (4, 4))
-
-
-@pytest.mark.parametrize("axes", ["as they are", "height and width exchanged"])
-def test_an_exchange_of_height_and_width_is_named(axes):
-    target = spatial(IMAGE, (4, 4), "ReLU", axes, "max pool of 2, stride 2, padding 0")
-    found = fitting(Problem("spatial", {"x": IMAGE}, {}, np.float32(target), target))
-    assert {(c["axes"], c["operation"]) for c in found} == {
-        (axes, "max pool of 2, stride 2, padding 0")
-    }
-
-
-def test_the_factor_of_an_embedding_is_named():
-    tok, pos = RNG.normal(size=(2, 3, 7)), RNG.normal(size=(2, 3, 7))
-    operands = {"tok": tok, "pos": pos, "√width": np.full((2, 3, 7), 7**0.5)}
-    target = tok * 7**0.5 + pos
-    (found,) = fitting(Problem("between", operands, {}, np.float32(target), target))
-    assert (found["of"], found["times"], found["plus"]) == ("tok", "√width", "pos")
 
 
 def test_the_command_line_tries_variants_on_the_leaves_of_the_file(tmp_path):

@@ -117,7 +117,7 @@ def _rows(kind: str, roles: str) -> tuple[Variant, ...]:
         ("axis", "the axis of the softmax", ("over the keys", "over the queries", "over the heads"), "code", 1),
         ("cap", "the softcap of the scores", ("none", "50.0", "30.0", "20.0"), "code", 1),
         ("share", "the share of the width that turns", (1.0, 0.5, 0.25), "code", 1),
-        ("turns", "what is turned", ("q and k", "only q", "only k"), "code", 1),
+        ("turns", "what the rotary positions turn", ("q and k", "only q", "only k"), "code", 1),
         ("masked", "when the mask is applied", ("before the softmax", "after the softmax"), "code", 1),
         ("precision", "a rotation in bfloat16", _precisions, "code", 1),
     )  # fmt: skip

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from porting.trace.looks import PLAIN, Look
 
 NONE = "no activation"
+JOINED = "how the parts are joined"
+ORDER = "the order of the activation and the sum"
 THEN = ", then "  #: joins what is laid side by side
 JOINS = rf" \+ |{THEN}"
 #: kind of a look -> what a difference in it is called
@@ -52,7 +54,8 @@ class Term:
     @property
     def names(self) -> frozenset[str]:
         """The arrays that it is made of."""
-        return frozenset(n for f in self.factors for n in re.split(JOINS, f.name))
+        names = (n for f in self.factors for n in re.split(JOINS, f.name))
+        return frozenset(name.partition(" [")[0] for name in names)
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def titles(
     """
     if wanted == given:
         return []
+    inner = [{f.activation for t in one.terms for f in t.factors} for one in (wanted, given)]
+    if wanted.outer != given.outer and (wanted.outer in inner[1] or given.outer in inner[0]) and NONE in (wanted.outer, given.outer) and wanted.names == given.names and len(wanted.names) > 1:
+        return [ORDER]
     mine, theirs = (set(f.terms) for f in (wanted, given))
     lost, more = sorted(mine - theirs, key=str), sorted(theirs - mine, key=str)
     named = _paired(wanted, given, lost, more)
@@ -112,11 +118,14 @@ def titles(
         return ["a layer that is left out" if lone[0] else "a layer too many"]
     if lone == [True, True]:
         return ["a layer that has no like in the other model"]
+    both = [any(THEN in f.name for t in one.terms for f in t.factors) for one in (wanted, given)]
+    if all(both) and (wanted.names <= given.names or given.names <= wanted.names):
+        return [JOINED]
     if wanted.names == given.names and len(wanted.names) > 1:
         kinds = {f: any(len(t.factors) > 1 for t in f.terms) for f in (wanted, given)}
         if kinds[wanted] != kinds[given]:
-            return ["a product in place of a sum" if kinds[wanted] else "a sum in place of a product"]
-        return ["the order of the activation and the sum"]
+            return ["a sum in place of a product" if kinds[wanted] else "a product in place of a sum"]
+        return [ORDER]
     if given.names < wanted.names:
         return [_missing("missing", wanted, given, order)]
     if wanted.names < given.names:
@@ -142,8 +151,11 @@ def _within(a: Term, b: Term) -> list[str]:
     by_name = {f.name: f for f in b.factors}
     both = [(f, by_name[f.name]) for f in a.factors if f.name in by_name]
     if len(both) < len(a.factors):
-        by = ["how the parts are joined"] if any(THEN in f.name for f in a.factors) else []
-        return found + (by or ["the order of the activation and the sum"])
+        joined = [[f.name for f in t.factors if THEN in f.name] for t in (a, b)]
+        if not all(joined):
+            return [*found, ORDER]
+        bare = [[n.partition(" [")[0] for n in names[0].split(THEN)] for names in joined]
+        return [*found, LOOKS["pool"] if bare[0] == bare[1] else JOINED]
     acts = [(one.activation, other.activation) for one, other in both]
     if len(acts) > 1 and acts[0][0] != acts[0][1] and acts[0] == acts[1][::-1]:
         return [*found, "the gate, exchanged with what it is multiplied by"]

@@ -209,7 +209,7 @@ def _pieces(
     piece[axis] = size
     for look, shown in looks(array, piece):
         if look.kind in ("", "pool"):
-            yield look.of(name), shown
+            yield f"{name} [{look.words}]" if look.words else name, shown
 
 
 def _joined(plain: Mapping[Factor, np.ndarray]) -> Iterator[tuple[Sequence[Factor], np.ndarray, int]]:

@@ -133,13 +133,42 @@ def pads(
     ([(0, 1)], [(1, 1)])
     """
     if padding[0].isdigit():
-        return [(int(padding.split()[0]),) * 2 for _ in size]
+        numbers = [int(word) for word in padding.split() if word.isdigit()]
+        return [(numbers[0], numbers[-1]) for _ in size]
     found = []
     for length, taps in zip(size, kernel, strict=True):
         total = max((-(-length // stride) - 1) * stride + (taps - 1) * dilation + 1 - length, 0)
         low = total - total // 2 if padding == "SAME_LOWER" else total // 2
         found.append((low, total - low))
     return found
+
+
+def conv_transpose(
+    x: np.ndarray,
+    leaves: Leaves,
+    padding: str = "SAME",
+    stride: int = 2,
+    kernel: str = "as it is",
+) -> np.ndarray:
+    """A transposed convolution: a convolution of the input with zeros between its positions.
+
+    >>> x, leaves = np.ones((1, 2, 1)), {"kernel": np.ones((2, 1, 1))}
+    >>> conv_transpose(x, leaves, "1 before, 1 behind")[0, :, 0].tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    size = [(n - 1) * stride + 1 for n in x.shape[1:-1]]
+    wide = np.zeros((x.shape[0], *size, x.shape[-1]))
+    wide[(slice(None), *(slice(None, None, stride),) * len(size))] = x
+    if padding == "SAME":  # as jax.lax.conv_transpose has it
+        taps = leaves["kernel"].shape[0]
+        total = taps + stride - 2
+        low = taps - 1 if stride > taps - 1 else -(-total // 2)
+        padding = f"{low} before, {total - low} behind"
+    return conv(wide, leaves, padding, 1, 1, kernel)
+
+
+#: The last word of a padding -> NumPy's name of it.
+_MODES = {"circular": "wrap", "reflected": "reflect"}
 
 
 def conv(
@@ -163,7 +192,7 @@ def conv(
     if kernel == "height and width exchanged":
         w = np.swapaxes(w, 0, 1)
     around = pads(padding, x.shape[1:-1], w.shape[:rank], stride, dilation)
-    x = np.pad(x, [(0, 0), *around, (0, 0)])
+    x = np.pad(x, [(0, 0), *around, (0, 0)], mode=_MODES.get(padding.split()[-1], "constant"))
     span = tuple((taps - 1) * dilation + 1 for taps in w.shape[:rank])
     axes = tuple(range(1, rank + 1))
     windows = sliding_window_view(x, span, axes)

@@ -79,6 +79,9 @@ def looks(array: np.ndarray, shape: Sequence[int]) -> Iterator[tuple[Look, np.nd
         for words, shift in SHIFTS:
             yield Look("shift", words), shift(array)
     yield from _pooled(array, shape)
+    if array.ndim == len(shape) == 4:
+        for look, image in _pooled(array.swapaxes(1, 2), shape):
+            yield Look("axes", f"with height and width exchanged, then {look.words}"), image
     yield from _flattened(array, shape)
     yield from _parts(array, shape)
 

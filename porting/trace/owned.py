@@ -43,7 +43,8 @@ def layer_of(kind: str, names: set[str]) -> str | None:
     ('conv', 'norm', None)
     """
     if "kernel" in names:
-        return "conv" if family(kind) == "conv" else "dense"
+        turned = "transpose" in kind.lower()
+        return ("transposed conv" if turned else "conv") if family(kind) == "conv" else "dense"
     if {"mean", "var"} <= names:
         return "batch norm"
     if "embedding" in names:

@@ -98,7 +98,7 @@ RECURRENT = tuple(
     Variant(KIND, *row)
     for row in (
         ("cells", "which cell is read", _which),
-        ("lengths", "where the sequences end", _lengths, "code", 3),
+        ("lengths", "where the sequences end", _lengths),
         ("direction", "the direction", _directions),
         ("join", "how the two directions are joined", _joins),
         ("activation", "the activation", ("tanh", "ReLU", "no activation", "SiLU")),

@@ -6,6 +6,7 @@ first; `variants` runs them. The rows of attention stand in `attention_table`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -33,7 +34,22 @@ def _square(problem: Problem) -> Sequence[str]:
 
 def _paddings(problem: Problem) -> Sequence[str]:
     widest = max(problem.leaves["kernel"].shape[:-2])
-    return ("SAME", *(f"{n} on each side" for n in range(widest + 1)), "SAME_LOWER")
+    sides = [f"{n} on each side" for n in range(widest + 1)]
+    around = [f"{side}, {how}" for side in sides[1:] for how in ("circular", "reflected")]
+    return ("SAME", *sides, "SAME_LOWER", *around, *_uneven(problem))
+
+
+def _uneven(problem: Problem) -> Sequence[str]:
+    """Another number before than behind: a causal convolution, a transposed one."""
+    taps = max(problem.leaves["kernel"].shape[:-2])
+    pairs = itertools.product(range(2 * taps - 1), repeat=2)
+    return [f"{low} before, {high} behind" for low, high in pairs if low != high]
+
+
+def _transposed(problem: Problem) -> Sequence[str]:
+    taps = max(problem.leaves["kernel"].shape[:-2])
+    even = [f"{n} before, {n} behind" for n in range(2 * taps - 1)]
+    return ("SAME", *even, *_uneven(problem))
 
 
 def _orders(problem: Problem) -> Sequence[str]:
@@ -61,6 +77,9 @@ VARIANTS = (
     Variant("conv", "stride", "the stride", (1, 2, 3, 4)),
     Variant("conv", "dilation", "the dilation", (1, 2)),
     Variant("conv", "kernel", "the kernel's axes", _orders, "weight"),
+    Variant("transposed conv", "padding", "the padding", _transposed),
+    Variant("transposed conv", "stride", "the stride", (2, 1, 3, 4)),
+    Variant("transposed conv", "kernel", "the kernel's axes", _orders, "weight"),
     Variant("embed", "offset", "the offset of the positions", (0, 1, 2, -1)),
     Variant("embed", "scale", "the factor √width", ("1", "√width")),
     Variant(
@@ -83,6 +102,7 @@ LAYERS: dict[str, Callable[..., np.ndarray]] = {
     "group norm": _on_x(functions.group_norm),
     "dense": _on_x(functions.dense),
     "conv": _on_x(functions.conv),
+    "transposed conv": _on_x(functions.conv_transpose),
     "embed": _on_x(functions.embed),
     **dict.fromkeys(KINDS, attention_of),
     KIND: recurrent,
