@@ -77,11 +77,12 @@ CHOICES = [
     (kind, ("cell",), 4, row.option, value)
     for kind in CELLS
     for row in RECURRENT
-    for blank in [Problem(KIND, {"x": X, "lengths n": LENGTHS}, leaves_of(kind, "cell"), X[..., :4])]
+    for blank in [
+        Problem(KIND, {"x": X, "lengths n": LENGTHS}, leaves_of(kind, "cell"), X[..., :4])
+    ]
     for value in (row.values(blank) if callable(row.values) else row.values)[1:4]
     # Without a step backwards the length alone shows in nothing but the zeros.
-    if (row.option, value) != ("lengths", "lengths n")
-    and (kind, row.option) != ("RNN", "gate")
+    if (row.option, value) != ("lengths", "lengths n") and (kind, row.option) != ("RNN", "gate")
 ] + [
     ("LSTM", ("bwd", "fwd"), 8, "join", "the second before the first"),
     ("LSTM", ("bwd", "fwd"), 8, "join", "the first twice"),
@@ -92,7 +93,9 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("kind", "paths", "width", "option", "value"), CHOICES)
-def test_every_option_of_a_recurrent_layer_is_found_by_its_output(kind, paths, width, option, value):
+def test_every_option_of_a_recurrent_layer_is_found_by_its_output(
+    kind, paths, width, option, value
+):
     found = fitting(problem(kind, paths, width, {option: value}))
     assert [choice[option] for choice in found] == [value]
 

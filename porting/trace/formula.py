@@ -106,7 +106,13 @@ def titles(
     if wanted == given:
         return []
     inner = [{f.activation for t in one.terms for f in t.factors} for one in (wanted, given)]
-    if wanted.outer != given.outer and (wanted.outer in inner[1] or given.outer in inner[0]) and NONE in (wanted.outer, given.outer) and wanted.names == given.names and len(wanted.names) > 1:
+    if (
+        wanted.outer != given.outer
+        and (wanted.outer in inner[1] or given.outer in inner[0])
+        and NONE in (wanted.outer, given.outer)
+        and wanted.names == given.names
+        and len(wanted.names) > 1
+    ):
         return [ORDER]
     mine, theirs = (set(f.terms) for f in (wanted, given))
     lost, more = sorted(mine - theirs, key=str), sorted(theirs - mine, key=str)
@@ -124,7 +130,9 @@ def titles(
     if wanted.names == given.names and len(wanted.names) > 1:
         kinds = {f: any(len(t.factors) > 1 for t in f.terms) for f in (wanted, given)}
         if kinds[wanted] != kinds[given]:
-            return ["a sum in place of a product" if kinds[wanted] else "a product in place of a sum"]
+            return [
+                "a sum in place of a product" if kinds[wanted] else "a product in place of a sum"
+            ]
         return [ORDER]
     if given.names < wanted.names:
         return [_missing("missing", wanted, given, order)]
@@ -133,7 +141,9 @@ def titles(
     return ["the order of the layers"]
 
 
-def _paired(wanted: Formula, given: Formula, lost: list[Term], more: list[Term]) -> list[str] | None:
+def _paired(
+    wanted: Formula, given: Formula, lost: list[Term], more: list[Term]
+) -> list[str] | None:
     """The titles where each term has its like on the other side, made of the same arrays."""
     theirs = {term.names: term for term in more}
     if len(lost) != len(more) or {t.names for t in lost} != set(theirs):

@@ -141,7 +141,10 @@ def _flattened(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look
             said = "" if word == "nothing" else f", after {word}"
             channels = np.moveaxis(image, -1, 1)
             yield Look("flatten", f"flattened with its channels last{said}"), image.reshape(shape)
-            yield Look("flatten", f"flattened with its channels first{said}"), channels.reshape(shape)
+            yield (
+                Look("flatten", f"flattened with its channels first{said}"),
+                channels.reshape(shape),
+            )
 
 
 def _parts(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:
@@ -151,7 +154,7 @@ def _parts(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np
                 fitted = _spread(part, shape)
                 if fitted is not None:
                     yield Look("part", f"part {number} of {count}"), fitted
-    if array.ndim == len(shape) == 3 and array.shape[::2] == shape[::2]:
-        if array.shape[1] == shape[1] + 1:
-            yield Look("part", "all positions but the first"), array[:, 1:]
-            yield Look("part", "all positions but the last"), array[:, :-1]
+    alike = array.ndim == len(shape) == 3 and array.shape[::2] == shape[::2]
+    if alike and array.shape[1] == shape[1] + 1:
+        yield Look("part", "all positions but the first"), array[:, 1:]
+        yield Look("part", "all positions but the last"), array[:, :-1]

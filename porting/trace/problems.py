@@ -203,7 +203,9 @@ def _own_leaves(
     return {name: a.astype(np.float64) for name, a in floats.items()}
 
 
-def _alone(comparison: TraceComparison, site: Site, index: int, double: bool) -> dict[str, np.ndarray]:
+def _alone(
+    comparison: TraceComparison, site: Site, index: int, double: bool
+) -> dict[str, np.ndarray]:
     """What only the model that is asked about has, as it was recorded."""
     container, here = _container(comparison, site), comparison.matches[site.path]
     trace = comparison.judged if index else comparison.reference

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from porting.errors import number_of
 from porting.trace.comparison import Site, StageResult
 from porting.trace.questions import Choice, Problem
+from porting.trace.recurrence_table import KIND
 from porting.trace.variants import notable
 from porting.trace.wiring import Rewired
 
@@ -21,6 +22,18 @@ LEAVES = {
 }
 
 
+#: The same of several leaves, where the words differ.
+MANY = {
+    "wrong_layout": "have the wrong layout",
+    "wrong_source": "hold other tensors",
+    "changed": "have other values",
+    "missing": "are missing",
+    "unported": "were not ported",
+    "ambiguous": "cannot be told from their data",
+}
+FEW = 3  #: leaves of one kind that are named one by one
+
+
 def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     """A choice in words: an expression for what stands between, else the options that matter."""
     if problem.layer == "between":
@@ -28,6 +41,8 @@ def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     if problem.layer == "ids":
         return str(choice["ids"])
     named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)
+    if problem.layer == KIND and len(named) == len(choice):
+        return "the layer as its library has it"
     return ", ".join(f"{option} {value}" for option, value in named.items())
 
 
@@ -57,7 +72,7 @@ def text(
         "undecided": "a fault; without a diagnosis of its leaves, weight or code is open",
     }
     lines = [f"{row.stage}: {heads[verdict]}; {site}."]
-    wrong = [f"{path} {LEAVES[status]}" for path, status in statuses.items() if status != "ok"]
+    wrong = _of_leaves(statuses)
     lines += [f"Of its leaves, {', '.join(wrong)}."] if wrong else []
     if statuses and not wrong:
         lines.append("Its leaves are all right.")
@@ -75,9 +90,25 @@ def text(
         lines.append("None of the known variants restores parity.")
     else:
         lines.append("No variant of its code restores parity with these leaves: one is wrong.")
+        if does and not statuses:
+            lines.append(
+                f"Its code computes {' or '.join(does)}; whether the reference means that too "
+                "cannot be told before its leaves are right, so a code fault may hide behind."
+            )
     if does and verdict != "weight":
         lines.append(f"The candidate computes {' or '.join(does)}.")
     return " ".join(lines)
+
+
+def _of_leaves(statuses: Mapping[str, str]) -> list[str]:
+    """What is wrong with leaves; many of one kind as their number and the first of them."""
+    kinds: dict[str, list[str]] = {}
+    for path, status in statuses.items():
+        if status != "ok":
+            kinds.setdefault(status, []).append(path)
+    few = {s: [f"{p} {LEAVES[s]}" for p in paths] for s, paths in kinds.items()}
+    many = {s: [f"{len(p)} {MANY[s]} ({p[0]} first)"] for s, p in kinds.items()}
+    return [line for s in kinds for line in (few[s] if len(few[s]) <= FEW else many[s])]
 
 
 def moved(stage: str, one: Rewired) -> str:

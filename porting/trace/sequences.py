@@ -29,7 +29,9 @@ def recurrent_input(comparison: TraceComparison, site: Site) -> Stage | None:
         used, start = set(comparison.pairs.values()), here.wanted.started
         before = [s for s in comparison.reference.stages if s.finished < start]
         near = [s for s in before if s.parent == here.wanted.parent][-1:]
-        stage = next((s for s in near if family(s.kind) == "recurrent" and s.path not in used), None)
+        stage = next(
+            (s for s in near if family(s.kind) == "recurrent" and s.path not in used), None
+        )
     if stage is None or stage.output.ndim not in (2, 3):
         return None
     x, wide = _sequence(comparison, site, stage), site.pair.wanted.shape[-1]

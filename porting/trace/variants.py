@@ -16,7 +16,6 @@ import numpy as np
 from porting.trace.attention_table import KINDS
 from porting.trace.formula import titles
 from porting.trace.formula_search import formulas
-from porting.trace.attention_table import KINDS
 from porting.trace.measure import FLOOR, U
 from porting.trace.questions import Choice, Problem
 from porting.trace.tables import LAYERS, VARIANTS

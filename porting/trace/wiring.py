@@ -61,7 +61,10 @@ def rewired(comparison: TraceComparison, wires: Sequence[Wire]) -> Rewired | Non
     if both and swapped and all(p in both for p in parts):
         names = " and ".join(sorted({name for two in both.values() for name in two if name}))
         return Rewired(EXCHANGED, "each in its own place", f"{names} exchanged", tuple(moved))
-    before = [any(two[side] and not two[1 - side] for p, two in reads.items() if p in parts) for side in (0, 1)]
+    before = [
+        any(two[side] and not two[1 - side] for p, two in reads.items() if p in parts)
+        for side in (0, 1)
+    ]
     if before[0] == before[1]:
         return None
     behind = _behind(comparison, moved, side=int(before[0]))
