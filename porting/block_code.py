@@ -110,8 +110,8 @@ def _mistake(case: BlockCase, fault: Fault | None, port: Port) -> str:
     if fault is None:
         return "# The right port: nothing in between."
     if not port.skipped:
-        lines = MISTAKES.get(fault.name, "# It stands in the constants above or in the call below.")
-        return f"# The mistake: {fault.title}.\n{lines}"
+        text = MISTAKES.get(fault.name, "# It stands in the constants above or in the call below.")
+        return f"# The mistake: {fault.title}.\n{text}"
     lines = [f"# The mistake: {fault.title}."]
     if SOURCES[case.source].packed:
         lines.append(f'init = linen_block.init(jax.random.key({case.seed + 1}), x)["params"]')

@@ -53,7 +53,7 @@ def _conv_reshaped(port: Port) -> dict[str, np.ndarray]:
 
 
 def _pair(port: Port, first: str, second: str) -> dict[str, np.ndarray]:
-    changed = {}
+    changed: dict[str, np.ndarray] = {}
     for path, leaf in port.leaves.items():
         twin = path.replace(f"/{first}/", f"/{second}/")
         if twin != path and twin in port.leaves and port.leaves[twin].shape == leaf.shape:
@@ -67,7 +67,7 @@ def _query_key(port: Port) -> dict[str, np.ndarray]:
 
 def _scale_bias(port: Port) -> dict[str, np.ndarray]:
     scales = _named(port, "scale", 1)[:1]
-    changed = {}
+    changed: dict[str, np.ndarray] = {}
     for scale in scales:
         bias = f"{scale.removesuffix('scale')}bias"
         if bias in port.leaves:

@@ -67,8 +67,8 @@ def dense_bound(
     >>> dense_bound(np.ones((2, 3)), np.ones((5, 3)), np.ones(5)).shape
     (2, 5)
     """
-    x, weight, bias = (None if a is None else np.abs(a) for a in (x, weight, bias))
-    absolute = dense_reference(x, weight, bias)
+    x, weight = np.abs(x), np.abs(weight)
+    absolute = dense_reference(x, weight, None if bias is None else np.abs(bias))
     largest = sum(float(np.max(a, initial=0, where=np.isfinite(a))) for a in (x, weight))
     return rounding_bound(absolute, weight.shape[1], largest, stored)
 

@@ -65,4 +65,5 @@ def load_hf_dense(
     tree = jax.eval_shape(model.init, jax.random.key(key), x)["params"]
     kernel = TRANSPOSE.apply(weight.reshape(features, in_dim))  # [out, in] -> [in, out]
     params = {"kernel": kernel.reshape(tree["kernel"].shape), "bias": bias}
-    return model.apply({"params": params}, x).reshape(-1)
+    output: Any = model.apply({"params": params}, x)  # no other collection comes back
+    return output.reshape(-1)

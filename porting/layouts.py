@@ -138,7 +138,7 @@ class Rule:
         return cls(pattern.strip(), tuple((k, int(v)) for k, v in pairs))
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{k}={v}" for k, v in self.sizes)
+        sizes = ", ".join(f"{k}={v}" for k, v in dict(self.sizes).items())
         return f"{self.pattern}; {sizes}" if sizes else self.pattern
 
     @property

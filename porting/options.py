@@ -25,8 +25,9 @@ def parse_options(text: str) -> dict[str, Any]:
         raise ArgumentError(f"options is longer than {LONGEST} characters. Write fewer.")
     try:
         call = ast.parse(f"f({text})", mode="eval").body
-        plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-        if not plain or call.args or any(k.arg is None for k in call.keywords):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError
+        if call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
         found = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         if len(found) < len(call.keywords):

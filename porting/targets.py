@@ -111,8 +111,8 @@ def _with_rngs(make: Callable[..., Any]) -> Callable[..., Any]:
     """`make`, given the random streams if it asks for nothing else."""
     from flax import nnx
 
-    # the metaclass of NNX hides the signature of a class
-    called: Any = make.__init__ if isinstance(make, type) else make
+    # The metaclass of NNX hides the signature of a class; this is that very class, no subclass.
+    called: Any = make.__init__ if isinstance(make, type) else make  # type: ignore[misc]
     try:
         parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):

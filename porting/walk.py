@@ -39,11 +39,12 @@ class Walk:
         >>> walk(Rule("o i -> i o"), (3, 2)).places(np.arange(6)).tolist()
         [0, 2, 4, 1, 3, 5]
         """
-        rest, found = np.asarray(positions, np.int64), np.int64(self.start)
+        rest = np.asarray(positions, np.int64)
+        found = np.full_like(rest, self.start)
         for size, stride in zip(reversed(self.sizes), reversed(self.strides), strict=True):
             rest, index = np.divmod(rest, size)
-            found = found + index * stride
-        return np.broadcast_to(found, np.shape(positions))
+            found += index * stride
+        return found
 
 
 def walk(rule: Rule, shape: Sequence[int], order: Sequence[int] | None = None) -> Walk:

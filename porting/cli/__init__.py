@@ -23,7 +23,8 @@ from porting.errors import CoverageError, PortingError
 class Commands(TyperGroup):
     """Commands whose refusals are a sentence on stderr and an exit code."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    # Typer names the private base of its public `Context` here.
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command of `ctx`."""
         try:
             return super().invoke(ctx)

@@ -148,9 +148,11 @@ def _diagnosed(
             mapping = infer_mapping(source, {**ordered, **lost_leaves(ordered)})
         rows = by_number(expected_rows(mapping, ordered, evidence), ordered, lists, evidence)
     else:
-        rows = getattr(mapping, "leaves", None)
-        checked("mapping.leaves", rows, Mapping, "Pass what infer_mapping returns, or no mapping.")
-        rows = dict(rows)
+        leaves: Any = getattr(mapping, "leaves", None)
+        checked(
+            "mapping.leaves", leaves, Mapping, "Pass what infer_mapping returns, or no mapping."
+        )
+        rows = dict(leaves)
     other = {} if given else reread(rows, tree, evidence)
     rows |= other
     table = Table(rows, evidence)

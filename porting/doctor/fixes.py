@@ -77,7 +77,9 @@ def _joined_text(row: Leaf, evidence: Evidence) -> str:
     keys = [_array_text(key, evidence) for key in row.sources]
     kind, _, dim = row.join.name.partition(":")
     if kind == "weight_norm":
-        return _weight_norm_text(*keys, len(evidence.shapes[row.sources[1]]), dim)
+        magnitude, direction = keys
+        rank = len(evidence.shapes[row.sources[1]])
+        return _weight_norm_text(magnitude, direction, rank, dim)
     forms = {
         "only": keys[0],
         "stack": f"np.stack([{', '.join(keys)}])",

@@ -155,10 +155,10 @@ def _literally(
     """The path that spells the key, if most leaves of this port are spelled so."""
     votes: Counter[tuple[str, int]] = Counter()
     for row in rows:
-        words, path = parent(row.sources[0]).split("."), parent(row.path).split("/")
+        words, steps = parent(row.sources[0]).split("."), parent(row.path).split("/")
         for cut in range(len(words)):
-            if path[-len(words) + cut :] == words[cut:]:
-                votes["/".join(path[: len(path) - len(words) + cut]), cut] += 1
+            if steps[-len(words) + cut :] == words[cut:]:
+                votes["/".join(steps[: len(steps) - len(words) + cut]), cut] += 1
                 break
     alike_ = [r for r in same if last(r.sources[0]) == last(key)]
     near = [r for r in alike_ if r.sources[0].split(".")[:-2] == key.split(".")[:-2]]

@@ -57,7 +57,9 @@ def odd_paths(rows: Mapping[str, Leaf]) -> dict[str, str]:
     forms = Counter(map(template, rows))
     for group in layers_of(rows).values():
         usual, here = _usual(group, names), Counter(template(row.path) for row in group)
-        for row in group if usual else []:
+        if usual is None:
+            continue
+        for row in group:
             form = template(row.path)
             spelled = _spells(row.path, row.sources[0]) and last(row.path) == last(usual.path)
             if spelled or form == template(usual.path) or forms[form] > here[form]:

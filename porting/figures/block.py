@@ -10,7 +10,7 @@ from porting.block_stages import Stage
 from porting.faults import Port
 from porting.figures import scales
 from porting.figures.matrix import EXACT_CELLS, MatrixInfo
-from porting.figures.stages import StageBar
+from porting.figures.stages import StageBar, Status
 from porting.leaves import port_leaves
 
 
@@ -20,7 +20,7 @@ def stage_bars(stages: tuple[Stage, ...]) -> list[StageBar]:
 
 
 def _bar(stage: Stage) -> StageBar:
-    status = "right" if not stage.diverges else "inherited" if stage.inherited else "wrong"
+    status: Status = "right" if not stage.diverges else "inherited" if stage.inherited else "wrong"
     ratio = stage.nnx.error_over_noise
     words = {
         "right": "within rounding",

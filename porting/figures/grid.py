@@ -7,6 +7,7 @@ So a person sees which axis went where without choosing a slice.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,10 @@ class Grid:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix."""
-        return tuple(int(np.prod([self.sizes[a] for a in s])) for s in (self.rows, self.columns))  # type: ignore[return-value]
+        rows, columns = (
+            math.prod(self.sizes[a] for a in axes) for axes in (self.rows, self.columns)
+        )
+        return rows, columns
 
     @property
     def tile(self) -> tuple[int, int]:

@@ -47,12 +47,11 @@ def leaf_infos(
     infos = [array_info("source", title, "source", joined, left, origin, group="file", **shared)]
     if given is not None:
         names = right if given.shape == needed.shape else None
-        if isinstance(given_places, Rule):
-            given_places = replace(origin, rule=given_places)
-        yours = drawable(given)
-        infos.append(
-            array_info("ported", "Your leaf", "yours", yours, names, given_places, **shared)
+        places = (
+            replace(origin, rule=given_places) if isinstance(given_places, Rule) else given_places
         )
+        yours = drawable(given)
+        infos.append(array_info("ported", "Your leaf", "yours", yours, names, places, **shared))
     moved = replace(origin, rule=leaf.rule)
     return [*infos, array_info("needed", "Needed", "needed", needed, right, moved, **shared)]
 

@@ -103,7 +103,7 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
     (2, 3, '')
     """
     height, width = info.values.shape
-    shared = {
+    shared: dict[str, Any] = {
         "key": info.key,
         "title": info.title,
         "symbol": info.symbol,
@@ -125,7 +125,9 @@ def matrix_panel(info: MatrixInfo) -> dict[str, Any]:
         "rows": height,
         "columns": width,
         "values": encode(values.astype(np.float32)),
-        "places": None if info.places is None else encode(info.places.astype(np.int32)),  # type: ignore[union-attr]
+        "places": encode(info.places.astype(np.int32))
+        if isinstance(info.places, np.ndarray)
+        else None,
         "pooled": "",
     }
 
@@ -160,15 +162,15 @@ def _empty_heatmap(scale: str, limit: float) -> dict[str, Any]:
 def _pooled(info: MatrixInfo) -> dict[str, Any]:
     colour = info.values if info.colour is None else info.colour
     small = pool(colour, POOLED_SIDE, POOLED_SIDE)
-    linked = isinstance(info.places, Walk)
+    walk = info.places if isinstance(info.places, Walk) else None
     return {
         "figure": {"data": [_heatmap(info, small.values, None) | {"xgap": 0, "ygap": 0}]},
         "rows": len(small.values),
         "columns": small.values.shape[1],
         "values": encode(small.values),
         "places": None,
-        "walk": asdict(info.places) if linked else None,  # type: ignore[call-overload]
-        "tops": encode(tops(colour, small).astype(np.int32)) if linked else None,
+        "walk": asdict(walk) if walk else None,
+        "tops": encode(tops(colour, small).astype(np.int32)) if walk else None,
         "block": list(small.block),
         "norms": [_unit(small.row_norms), _unit(small.column_norms)],
         "pooled": f"Each cell is the largest of {small.block[0]} × {small.block[1]}.",

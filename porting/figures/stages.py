@@ -12,6 +12,8 @@ RIGHT, WRONG, MUTED = "#1b7f79", "#c8501e", "#c98a6d"
 FLOOR, CEILING = 0.1, 1e9
 ROW = 21  #: pixels of one bar
 
+Status = Literal["right", "wrong", "inherited"]
+
 
 class StageBar(NamedTuple):
     """One stage.
@@ -25,7 +27,7 @@ class StageBar(NamedTuple):
 
     name: str
     ratio: float
-    status: Literal["right", "wrong", "inherited"]
+    status: Status
     story: str
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from porting.figures.stages import StageBar
+from porting.figures.stages import StageBar, Status
 from porting.trace import TraceComparison
 
-STATUS = {"same": "right", "noise": "right", "parts": "wrong", "inherited": "inherited"}
+STATUS: dict[str, Status] = {
+    "same": "right",
+    "noise": "right",
+    "parts": "wrong",
+    "inherited": "inherited",
+}
 
 
 def trace_bars(comparison: TraceComparison) -> list[StageBar]:
@@ -14,7 +19,7 @@ def trace_bars(comparison: TraceComparison) -> list[StageBar]:
         StageBar(
             row.stage,
             0.0 if STATUS[row.status] == "right" else float(row.ratio or 0.0),
-            STATUS[row.status],  # type: ignore[arg-type]
+            STATUS[row.status],
             f"{row.stage} beside {row.reference}<br>{row.alignment or 'as is'}<br>{row.note}",
         )
         for row in comparison.rows

@@ -40,7 +40,7 @@ def from_query(default: Recipe, query: Mapping[str, str], choices: Mapping[str, 
     >>> from_query(DenseCase(), {"n": "3", "port": "<b>"}, {"port": PORTS}).n
     3
     """
-    found = {}
+    found: dict[str, Any] = {}
     for field in fields(default):  # type: ignore[arg-type]
         text, kind = query.get(field.name), type(getattr(default, field.name))
         if text is None or len(text) > 200:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from porting import limits
 from porting.block import LINEN_TO_NNX
-from porting.block_blind import blind_spots, seen
+from porting.block_blind import Sight, blind_spots, seen
 from porting.block_case import SOURCES, BlockCase
 from porting.block_code import block_program
 from porting.block_faults import BLOCK_FAULTS
@@ -139,10 +139,8 @@ def _blind_spots(recipe: BlockView) -> dict[str, Any]:
     rows = []
     for spot in spots:
         sights = [spot.randomised if random else spot.fresh for _, (_, random) in checks]
-        cells = [
-            _sight(s and getattr(s, check)) for s, (check, _) in zip(sights, checks, strict=True)
-        ]
-        leaves = _sight(spot.randomised and spot.randomised.leaves)
+        cells = [_sight(s, check) for s, (check, _) in zip(sights, checks, strict=True)]
+        leaves = _sight(spot.randomised, "leaves")
         rows.append({"key": spot.fault.name, "cells": [spot.fault.title, *cells, leaves]})
     counts = ["{} of {}".format(*seen(spots, check, random)) for check, (_, random) in checks]
     total = ["Seen", *counts, "{} of {}".format(*seen(spots, "leaves", True))]
@@ -157,10 +155,10 @@ def _blind_spots(recipe: BlockView) -> dict[str, Any]:
     )
 
 
-def _sight(seen_it: bool | None) -> Any:
-    if seen_it is None:
+def _sight(sight: Sight | None, check: str) -> Any:
+    if sight is None:
         return "cannot happen"
-    return lens.mark("seen", "ok") if seen_it else lens.mark("missed", "wrong")
+    return lens.mark("seen", "ok") if getattr(sight, check) else lens.mark("missed", "wrong")
 
 
 def _pictures(result: BlockResult, row: LeafRow) -> dict[str, Any] | None:
@@ -190,13 +188,18 @@ def read(
     """What the form holds, checked; a fault that does not fit the source is left out."""
     if source not in SOURCES:
         raise ArgumentError(f"source = {source!r:.40} is none of {', '.join(SOURCES)}.")
-    named = {"T": length, "d_model": d_model, "num_heads": num_heads, "d_ff": d_ff}
-    named |= {"data seed": data_seed, "init seed": seed}
-    numbers = [limits.whole(name, value) for name, value in named.items()]
-    limits.seed("data seed", data_seed)
-    limits.seed("init seed", seed)
-    leaf = leaf if leaf in LINEN_TO_NNX else BlockView.leaf
-    recipe = BlockView(source, fault or "", bool(randomise), *numbers, leaf)
+    recipe = BlockView(
+        source,
+        fault or "",
+        bool(randomise),
+        limits.whole("T", length),
+        limits.whole("d_model", d_model),
+        limits.whole("num_heads", num_heads),
+        limits.whole("d_ff", d_ff),
+        limits.seed("data seed", data_seed),
+        limits.seed("init seed", seed),
+        leaf if leaf in LINEN_TO_NNX else BlockView.leaf,
+    )
     if recipe.fault and recipe.fault not in BLOCK_FAULTS:
         raise ArgumentError(f"fault = {recipe.fault!r:.40} is no fault of this block.")
     return recipe
@@ -237,70 +240,61 @@ def updates(recipe: BlockView) -> list[Any]:
     return [*values, gr.update(visible=SOURCES[recipe.source].sizes is None)]
 
 
+def _form() -> dict[str, Any]:
+    """The controls by the names of the recipe, as they first stand, and the group of sizes."""
+    default = BlockView()
+    menu = fault_menu(default.source, default.fault)
+    form: dict[str, Any] = {
+        "source": gr.Radio(
+            [(s.title, name) for name, s in SOURCES.items()],
+            value=default.source,
+            label="Where the weights come from",
+            elem_classes="pl-list",
+        ),
+        "fault": gr.Dropdown(menu["choices"], value=menu["value"], label="What goes wrong"),
+        "randomise": gr.Checkbox(
+            default.randomise,
+            label="Randomise every leaf",
+            info="A fresh block has zero biases and unit scales, which hide faults.",
+        ),
+    }
+    with gr.Group(visible=True) as sizes, gr.Row():
+        for name in ("d_model", "num_heads", "d_ff"):
+            form[name] = gr.Number(getattr(default, name), label=name, precision=0, min_width=60)
+    with gr.Row():
+        for name, label in (("length", "T"), ("data_seed", "data seed"), ("seed", "init seed")):
+            form[name] = gr.Number(getattr(default, name), label=label, precision=0, min_width=50)
+    form["leaf"] = gr.Dropdown(
+        [(name, path) for path, name in LINEN_TO_NNX.items()],
+        value=default.leaf,
+        label="Leaf in the picture",
+    )
+    return form | {"sizes": sizes}
+
+
 def build() -> frame.Built:
     """The controls and the lens of the tab, wired."""
-    default = BlockView()
     with frame.tab_row():
         with frame.controls():
-            source = gr.Radio(
-                [(s.title, name) for name, s in SOURCES.items()],
-                value=default.source,
-                label="Where the weights come from",
-                elem_classes="pl-list",
-            )
-            menu = fault_menu(default.source, default.fault)
-            fault = gr.Dropdown(menu["choices"], value=menu["value"], label="What goes wrong")
-            randomise = gr.Checkbox(
-                default.randomise,
-                label="Randomise every leaf",
-                info="A fresh block has zero biases and unit scales, which hide faults.",
-            )
-            with gr.Group(visible=True) as sizes, gr.Row():
-                d_model = gr.Number(default.d_model, label="d_model", precision=0, min_width=60)
-                heads = gr.Number(default.num_heads, label="num_heads", precision=0, min_width=60)
-                d_ff = gr.Number(default.d_ff, label="d_ff", precision=0, min_width=60)
-            with gr.Row():
-                length = gr.Number(default.length, label="T", precision=0, min_width=50)
-                data_seed = gr.Number(
-                    default.data_seed, label="data seed", precision=0, min_width=50
-                )
-                seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
-            leaf = gr.Dropdown(
-                [(name, path) for path, name in LINEN_TO_NNX.items()],
-                value=default.leaf,
-                label="Leaf in the picture",
-            )
+            form = _form()
         with frame.result():
             result = lens.Lens(elem_id="block-lens")
             closer = lens.Tile("block-lens")
-
-    inputs = [source, fault, randomise, length, d_model, heads, d_ff, data_seed, seed, leaf]
-    gr.on(
-        [c.input for c in inputs[1:]],
-        show,
-        inputs,
-        result,
-        trigger_mode="always_last",
-        **frame.QUIET,
-    )
+    inputs = [form[name] for name in RECIPE]
+    draw = {"fn": show, "inputs": inputs, "outputs": result, **frame.QUIET}
+    source, fault, randomise = (form[name] for name in ("source", "fault", "randomise"))
+    gr.on([c.input for c in inputs[1:]], trigger_mode="always_last", **draw)
     source.input(
         lambda s, f: (fault_menu(s, f), gr.update(visible=SOURCES[s].sizes is None)),
         [source, fault],
-        [fault, sizes],
+        [fault, form["sizes"]],
         **frame.QUIET,
-    ).then(show, inputs, result, **frame.QUIET)
-    result.row(chosen, inputs, [result, leaf], **frame.QUIET)
-    result.fault(
-        opened,
-        None,
-        fault,
-        **frame.QUIET,
-    ).then(show, inputs, result, **frame.QUIET)
-    result.act(acted, [fault, randomise], [fault, randomise], **frame.QUIET).then(
-        show, inputs, result, **frame.QUIET
-    )
+    ).then(**draw)
+    result.row(chosen, inputs, [result, form["leaf"]], **frame.QUIET)
+    result.fault(opened, None, fault, **frame.QUIET).then(**draw)
+    result.act(acted, [fault, randomise], [fault, randomise], **frame.QUIET).then(**draw)
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return frame.Built([*inputs, sizes], show, inputs, result)
+    return frame.Built([*inputs, form["sizes"]], show, inputs, result)
 
 
 def opened(event: gr.EventData) -> Any:

@@ -115,8 +115,16 @@ def _tensor_tree(checkpoint: Any, selected: str, share: float) -> dict[str, Any]
         cells += [lens.bars(sketch(checkpoint[key]))] if sketched else []
         rows.append({"key": key, "cells": cells})
     columns = ["Tensor", "Shape", "dtype", "Bytes", *(["Values"] if sketched else [])]
-    options = {"selected": selected, "event": "row", "share": share, "sums": (3,)}
-    return lens.tree("tensors", "In the file", columns, rows, **options)
+    return lens.tree(
+        "tensors",
+        "In the file",
+        columns,
+        rows,
+        sums=(3,),
+        selected=selected,
+        event="row",
+        share=share,
+    )
 
 
 def _mapping_blocks(at: Work, given: Given, pick: str) -> list[dict[str, Any] | None]:

@@ -175,7 +175,8 @@ def build() -> frame.Built:
             result = lens.Lens(elem_id="checks-lens")
     inputs = [target, probe, state, seed]
     heavy = {**frame.QUIET, "concurrency_id": "heavy"}
-    gr.on([c.input for c in inputs], show, inputs, result, trigger_mode="always_last", **heavy)
+    changes = [target.input, probe.input, state.input, seed.input]
+    gr.on(changes, show, inputs, result, trigger_mode="always_last", **heavy)
     return frame.Built(inputs, show, inputs, result)
 
 

@@ -172,7 +172,8 @@ def part(
         found = {info.key: info for info in [*layout_infos(result), *output_infos(result)]}
         if key not in found:
             raise ArgumentError(f"There is no picture named {key!r:.40}.")
-        values = found[key].values if found[key].colour is None else found[key].colour
+        info = found[key]
+        values = info.values if info.colour is None else info.colour
     return tile(MatrixInfo(key, "", key, values, "", ""), rows, columns)
 
 
@@ -191,20 +192,12 @@ def read(
     bias_text: str,
 ) -> tuple[DenseCase, Given]:
     """What the form holds, checked."""
-    number = {
-        name: limits.whole(name, value)
-        for name, value in (
-            ("N", n),
-            ("in", in_dim),
-            ("features", features),
-            ("init seed", seed),
-            ("data seed", data_seed),
-        )
-    }
+    asked = {"N": n, "in": in_dim, "features": features, "init seed": seed, "data seed": data_seed}
+    n, in_dim, features, seed, data_seed = (limits.whole(k, v) for k, v in asked.items())
     for name, value, known in (("port", port, PORTS), ("source", source, SOURCES)):
         if value not in known:
             raise ArgumentError(f"{name} = {value!r:.40} is none of {', '.join(known)}.")
-    case = DenseCase(port, source, *number.values(), layer)
+    case = DenseCase(port, source, n, in_dim, features, seed, data_seed, layer)
     return case, Given(file, tensor, weight_text or "", bias_text or "")
 
 

@@ -174,8 +174,8 @@ def _tree(found: Diagnosis, pick: str) -> dict[str, Any]:
         cells = [path, lens.mark(WORDS[v.status], status)]
         rows.append({"key": path, "cells": cells, "status": status})
     columns = ("Flax leaf", "Status")
-    options = {"selected": pick, "event": "row", "share": 0.4}
-    return lens.tree("tree", "Leaf by leaf", columns, rows, **options)
+    title = "Leaf by leaf"
+    return lens.tree("tree", title, columns, rows, selected=pick, event="row", share=0.4)
 
 
 def _facts(v: LeafVerdict) -> list[tuple[str, ...]]:

@@ -131,12 +131,12 @@ def patient_of(recipe: DoctorView, given: Given) -> Patient:
         )
     files = given.checkpoint if len(given.checkpoint) > 1 else given.checkpoint[0]
     with (
-        open_checkpoint(files, max_bytes=limits.FILE_BYTES) as source,
-        open_checkpoint(given.params, max_bytes=limits.FILE_BYTES) as ported,
+        open_checkpoint(files, max_bytes=limits.FILE_BYTES) as checkpoint,
+        open_checkpoint(given.params, max_bytes=limits.FILE_BYTES) as params,
     ):
-        arrays = {k: np.array(source[k]) for k in source}
-        leaves = {k: np.array(ported[k]) for k in ported}
-        return Patient(arrays, leaves, None, source.files[0].name)
+        source = {k: np.array(checkpoint[k]) for k in checkpoint}
+        ported = {k: np.array(params[k]) for k in params}
+        return Patient(source, ported, None, checkpoint.files[0].name)
 
 
 def traces_given(recipe: DoctorView, given: Given, patient: Patient) -> tuple[Trace, Trace] | None:

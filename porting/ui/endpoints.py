@@ -105,8 +105,18 @@ def block_verdict(
     for name, value, known in (("source", source, SOURCES), ("fault", fault, BLOCK_FAULTS)):
         if str(value) not in known and (name, value) != ("fault", ""):
             raise ArgumentError(f"{name} = {value!r:.40} is none of {', '.join(known)}.")
-    numbers = (length, d_model, num_heads, d_ff, seed, data_seed)
-    found = run_block(BlockCase(*numbers, str(source), str(fault), bool(randomise)))
+    case = BlockCase(
+        limits.whole("T", length),
+        limits.whole("d_model", d_model),
+        limits.whole("num_heads", num_heads),
+        limits.whole("d_ff", d_ff),
+        limits.seed("seed", seed),
+        limits.seed("data_seed", data_seed),
+        str(source),
+        str(fault),
+        bool(randomise),
+    )
+    found = run_block(case)
     return _judged(found.verdict, None) | {
         "sums": _plain(found.sums),
         "sums_agree": bool(found.sums_agree),
@@ -151,4 +161,4 @@ def _judged(verdict: Verdict, comparison: Comparison | None) -> dict[str, Any]:
 def _plain(values: Any) -> Any:
     """Numbers as JSON has them: lists, and null for what is not finite."""
     array = np.asarray(values)
-    return np.where(np.isfinite(array), array.astype(object), None).tolist()
+    return np.where(np.isfinite(array), array.astype(object), np.array(None)).tolist()

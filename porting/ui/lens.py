@@ -44,7 +44,8 @@ class Lens(gr.HTML):
             **kwargs,
         )
 
-    def postprocess(self, value: dict[str, Any] | None) -> str | None:
+    # Gradio gives its HTML the type of a text alone.
+    def postprocess(self, value: dict[str, Any] | None) -> str | None:  # type: ignore[override]
         """The column as one JSON text: the page would wrap every object of it in a watcher."""
         return None if value is None else orjson.dumps(value, option=_NUMPY).decode()
 

@@ -106,18 +106,14 @@ def _open_cells(tabs: Any, opened: Any, built: dict[str, frame.Built]) -> None:
         recipe = checks_tab.read(*values)
         fault, check = checks_tab.opened(event)
         if recipe.target == checks_tab.BLOCK:
-            view = block_tab.BlockView(fault=fault, randomise=recipe.state == "random")
-            case = [gr.skip()] * len(zoo.restores) + block_tab.updates(view)
+            block_view = block_tab.BlockView(fault=fault, randomise=recipe.state == "random")
+            case = [gr.skip()] * len(zoo.restores) + block_tab.updates(block_view)
             return [gr.Tabs(selected="block"), "block", *case]
-        view = zoo_tab.ZooView(
+        zoo_view = zoo_tab.ZooView(
             recipe.target, "", fault, recipe.probe, recipe.state, recipe.seed, "", check
         )
-        return [
-            gr.Tabs(selected="zoo"),
-            "zoo",
-            *zoo_tab.updates(view),
-            *[gr.skip()] * len(block.restores),
-        ]
+        case = zoo_tab.updates(zoo_view) + [gr.skip()] * len(block.restores)
+        return [gr.Tabs(selected="zoo"), "zoo", *case]
 
     outputs = [tabs, opened, *zoo.restores, *block.restores]
     _fill(checks.lens.cell(open_cell, checks.inputs, outputs, **frame.QUIET), opened, built)

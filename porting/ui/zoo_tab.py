@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,8 +173,13 @@ def read(
     check: str | None,
 ) -> ZooView:
     """What the form holds, checked."""
-    tables = (("layer", layer, LAYERS), ("probe", probe, PROBES), ("state", state, STATES))
-    tables += (("fault", fault or "", ("", *FAULTS)), ("check", check or "", ("", *CHECKS)))
+    tables: list[tuple[str, str, Collection[str]]] = [
+        ("layer", layer, LAYERS),
+        ("probe", probe, PROBES),
+        ("state", state, STATES),
+        ("fault", fault or "", ("", *FAULTS)),
+        ("check", check or "", ("", *CHECKS)),
+    ]
     for name, value, known in tables:
         if value not in known:
             raise ArgumentError(f"{name} = {value!r:.40} is not one that there is.")
@@ -220,9 +225,9 @@ def menus(
     ]
 
 
-def other_layer(layer: str, *chosen: Any) -> list[Any]:
+def other_layer(layer: str, fault: str, probe: str, state: str, seed: Any) -> list[Any]:
     """The options that a layer starts with, and its menus."""
-    return [options_of(layer), *menus(layer, "", *chosen, None)]
+    return [options_of(layer), *menus(layer, "", fault, probe, state, seed, None)]
 
 
 def restored(query: Mapping[str, str]) -> list[Any]:
@@ -234,8 +239,8 @@ def restored(query: Mapping[str, str]) -> list[Any]:
         "state": STATES,
         "check": ("", *CHECKS),
     }
-    texts = {name: query[name][:LONGEST] for name in ("options", "leaf") if name in query}
-    return updates(replace(from_query(ZooView(), query, choices), **texts))
+    options, leaf = (query.get(name, "")[:LONGEST] for name in ("options", "leaf"))
+    return updates(replace(from_query(ZooView(), query, choices), options=options, leaf=leaf))
 
 
 def updates(recipe: ZooView) -> list[Any]:
