@@ -82,12 +82,20 @@ def save_params(
     arrays = _arrays(target.name, variables, writer)
     if writer is ORBAX and target.exists():
         raise CheckpointError(f"{target.name} exists. Choose another directory, or remove it.")
+    _put(target, writer, arrays, metadata or {})
+    nbytes = sum(array.nbytes for array in arrays.values())
+    return SaveReport(target, writer.format, len(arrays), nbytes)
+
+
+def _put(
+    target: Path, writer: Writer, arrays: dict[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write beside the target, compare, and only then take its place."""
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         part.mkdir()
-        writer.write(part / target.name, arrays, metadata or {})
-        expected = spelled(arrays) if writer is ORBAX else arrays
-        _compare(part / target.name, expected)
+        writer.write(part / target.name, arrays, metadata)
+        _compare(part / target.name, spelled(arrays) if writer is ORBAX else arrays)
         os.replace(part / target.name, target)
     except OSError as error:
         raise CheckpointError(
@@ -96,8 +104,6 @@ def save_params(
         ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    nbytes = sum(array.nbytes for array in arrays.values())
-    return SaveReport(target, writer.format, len(arrays), nbytes)
 
 
 def _writer(path: Path) -> Writer:

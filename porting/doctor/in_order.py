@@ -101,8 +101,8 @@ def _doubted(tree: Mapping[str, Any], rows: Mapping[str, Any]) -> set[Form]:
             columns[at.form, at.rest].append((at.number, held))
     doubted = set()
     for (form, _), column in columns.items():
-        held = [there for _, there in sorted(column, key=lambda pair: pair[0])]
-        known = [there for there in held if there is not None]
-        if len(known) < len(held) or known != sorted(known):
+        order = [there for _, there in sorted(column, key=lambda pair: pair[0])]
+        known = [there for there in order if there is not None]
+        if len(known) < len(order) or known != sorted(known):
             doubted.add(form)
     return doubted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -115,7 +115,7 @@ def _kind(what: Within) -> tuple[str, int]:
     return template(".".join(what[0])), what[1]
 
 
-def _natural(what: Within) -> Iterable[object]:
+def _natural(what: Within) -> tuple[tuple[int, int, str], ...]:
     return natural(".".join(what[0]))
 
 

@@ -38,30 +38,7 @@ def stage_chart(bars: Sequence[StageBar]) -> go.Figure:
     >>> [round(float(v), 1) for v in figure.data[0].x]
     [0.1, 10000.0]
     """
-    first = next((i for i, bar in enumerate(bars) if bar.status == "wrong"), None)
-    lengths = np.clip([bar.ratio for bar in bars], FLOOR, CEILING)
-    colours = {"right": RIGHT, "wrong": WRONG, "inherited": MUTED}
-    figure = go.Figure(
-        go.Bar(
-            x=lengths,
-            y=[bar.name for bar in bars],
-            orientation="h",
-            base=FLOOR,
-            marker={
-                "color": [colours[bar.status] for bar in bars],
-                "pattern": {
-                    "shape": ["/" if bar.status == "inherited" else "" for bar in bars],
-                    "fgcolor": "#ffffff",
-                    "size": 5,
-                },
-            },
-            text=[_label(bar, i == first) for i, bar in enumerate(bars)],
-            textposition="outside",
-            cliponaxis=False,
-            hovertext=[bar.story for bar in bars],
-            hoverinfo="text",
-        )
-    )
+    figure = go.Figure(_trace(bars))
     figure.update_layout(
         margin={"l": 88, "r": 16, "t": 4, "b": 40},
         bargap=0.35,
@@ -99,6 +76,30 @@ def chart_height(bars: Sequence[StageBar]) -> int:
     65
     """
     return ROW * len(bars) + 44
+
+
+def _trace(bars: Sequence[StageBar]) -> go.Bar:
+    first = next((i for i, bar in enumerate(bars) if bar.status == "wrong"), None)
+    colours = {"right": RIGHT, "wrong": WRONG, "inherited": MUTED}
+    return go.Bar(
+        x=np.clip([bar.ratio for bar in bars], FLOOR, CEILING),
+        y=[bar.name for bar in bars],
+        orientation="h",
+        base=FLOOR,
+        marker={
+            "color": [colours[bar.status] for bar in bars],
+            "pattern": {
+                "shape": ["/" if bar.status == "inherited" else "" for bar in bars],
+                "fgcolor": "#ffffff",
+                "size": 5,
+            },
+        },
+        text=[_label(bar, i == first) for i, bar in enumerate(bars)],
+        textposition="outside",
+        cliponaxis=False,
+        hovertext=[bar.story for bar in bars],
+        hoverinfo="text",
+    )
 
 
 def _label(bar: StageBar, is_first: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from porting.compare import Comparison
+from porting.compare import Comparison, NetworkComparison
 from porting.figures import scales
 from porting.figures.leaf import leaf_infos
 from porting.figures.matrix import MatrixInfo, array_info
@@ -68,12 +68,7 @@ def zoo_output_infos(result: ZooResult) -> list[MatrixInfo]:
     found = result.comparison
     if found is None:
         return []
-    if isinstance(found, Comparison):
-        output, ratio = np.asarray(found.output, np.float64), found.ratio
-    else:
-        output = np.asarray(found.single, np.float64)
-        ratio = np.abs(output - found.reference) / max(found.noise, np.finfo(np.float32).tiny)
-        ratio = np.where(np.isfinite(ratio), ratio, np.inf)
+    output, ratio = _output_and_ratio(found)
     difference = output - found.reference
     limit = scales.symmetric_limit(found.reference, output)
     excess = scales.excess(ratio)
@@ -116,6 +111,15 @@ def zoo_output_infos(result: ZooResult) -> list[MatrixInfo]:
             text="short",
         ),
     ]
+
+
+def _output_and_ratio(found: Comparison | NetworkComparison) -> tuple[np.ndarray, np.ndarray]:
+    """The Flax output in float64, and its error in units of rounding."""
+    if isinstance(found, Comparison):
+        return np.asarray(found.output, np.float64), found.ratio
+    output = np.asarray(found.single, np.float64)
+    ratio = np.abs(output - found.reference) / max(found.noise, np.finfo(np.float32).tiny)
+    return output, np.where(np.isfinite(ratio), ratio, np.inf)
 
 
 def _axis_names(result: ZooResult, rank: int) -> tuple[str, ...] | None:

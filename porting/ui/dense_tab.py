@@ -216,86 +216,83 @@ def show(*values: Any) -> dict[str, Any]:
     return view(*read(*values))
 
 
+def _form() -> dict[str, Any]:
+    """The controls by the names of the recipe and of `Given`, as they first stand, and buttons."""
+    default = DenseCase()
+    port = gr.Radio(
+        [(p.title, name) for name, p in PORTS.items()],
+        value=default.port,
+        label="How the port is done",
+        elem_classes="pl-list",
+    )
+    source = gr.Radio(
+        [(title, name) for name, title in SOURCES.items()],
+        value=default.source,
+        label="Where the weight comes from",
+        elem_classes="pl-list",
+    )
+    form: dict[str, Any] = {"port": port, "source": source, **_origins(default)}
+    with gr.Row():
+        for name, label in (("n", "N"), ("data_seed", "data seed"), ("seed", "init seed")):
+            form[name] = gr.Number(getattr(default, name), label=label, precision=0, min_width=50)
+    return form
+
+
+def _origins(default: DenseCase) -> dict[str, Any]:
+    """What each source asks for; the group of one source has its name."""
+    form: dict[str, Any] = {}
+    with gr.Group(visible=default.source == "random") as form["random"]:
+        with gr.Row():
+            for name, label in (("in_dim", "in"), ("features", "features")):
+                form[name] = gr.Number(
+                    getattr(default, name), label=label, precision=0, min_width=60
+                )
+        with gr.Row():
+            form["square"] = gr.Button("Make it square", size="sm", min_width=60)
+            form["oblong"] = gr.Button("Make it non-square", size="sm", min_width=60)
+    form["layer"] = form["real"] = gr.Dropdown(
+        real_layers(), value=default.layer, label="Layer", visible=default.source == "real"
+    )
+    with gr.Group(visible=default.source == "paste") as form["paste"]:
+        form["weight_text"] = gr.Textbox(PASTE_EXAMPLE, label="weight (out, in)", lines=4)
+        form["bias_text"] = gr.Textbox("", label="bias (out), optional", lines=1)
+    with gr.Group(visible=default.source == "upload") as form["upload"]:
+        form["file"] = gr.File(label="A .safetensors file", file_types=[".safetensors"], height=120)
+        form["tensor"] = gr.Dropdown([], label="2-D tensor", interactive=True)
+    return form
+
+
 def build() -> frame.Built:
     """The controls and the lens of the tab, wired."""
-    default = DenseCase()
-    layers = real_layers()
     with frame.tab_row():
         with frame.controls():
-            port = gr.Radio(
-                [(p.title, name) for name, p in PORTS.items()],
-                value=default.port,
-                label="How the port is done",
-                elem_classes="pl-list",
-            )
-            source = gr.Radio(
-                [(title, name) for name, title in SOURCES.items()],
-                value=default.source,
-                label="Where the weight comes from",
-                elem_classes="pl-list",
-            )
-            with gr.Group(visible=default.source == "random") as sizes:
-                with gr.Row():
-                    in_dim = gr.Number(default.in_dim, label="in", precision=0, min_width=60)
-                    features = gr.Number(
-                        default.features, label="features", precision=0, min_width=60
-                    )
-                with gr.Row():
-                    square = gr.Button("Make it square", size="sm", min_width=60)
-                    oblong = gr.Button("Make it non-square", size="sm", min_width=60)
-            layer = gr.Dropdown(
-                layers,
-                value=default.layer,
-                label="Layer",
-                visible=default.source == "real",
-            )
-            with gr.Group(visible=default.source == "paste") as pasted:
-                weight_text = gr.Textbox(PASTE_EXAMPLE, label="weight (out, in)", lines=4)
-                bias_text = gr.Textbox("", label="bias (out), optional", lines=1)
-            with gr.Group(visible=default.source == "upload") as uploaded:
-                file = gr.File(label="A .safetensors file", file_types=[".safetensors"], height=120)
-                tensor = gr.Dropdown([], label="2-D tensor", interactive=True)
-            with gr.Row():
-                n = gr.Number(default.n, label="N", precision=0, min_width=50)
-                data_seed = gr.Number(
-                    default.data_seed, label="data seed", precision=0, min_width=50
-                )
-                seed = gr.Number(default.seed, label="init seed", precision=0, min_width=50)
+            form = _form()
         with frame.result():
-            result = lens.Lens(view(default, Given()), elem_id="dense-lens")
+            result = lens.Lens(view(DenseCase(), Given()), elem_id="dense-lens")
             closer = lens.Tile("dense-lens")
-
-    recipe = [port, source, n, in_dim, features, seed, data_seed, layer]
-    inputs = [*recipe, file, tensor, weight_text, bias_text]
+    recipe, groups = ([form[name] for name in names] for names in (RECIPE, SOURCES))
+    inputs = [*recipe, *(form[name] for name in ("file", "tensor", "weight_text", "bias_text"))]
+    draw = {"fn": show, "inputs": inputs, "outputs": result, **frame.QUIET}
     gr.on(
-        [c.input for c in (port, source, n, in_dim, features, seed, data_seed, layer, tensor)]
-        + [c.change for c in (weight_text, bias_text)],
-        show,
-        inputs,
-        result,
+        [c.input for c in (*recipe, form["tensor"])]
+        + [form[name].change for name in ("weight_text", "bias_text")],
         trigger_mode="always_last",
         concurrency_limit=frame.LIGHT,
+        **draw,
+    )
+    form["source"].change(
+        lambda chosen: [gr.update(visible=name == chosen) for name in SOURCES],
+        form["source"],
+        groups,
         **frame.QUIET,
     )
-    groups = {"random": sizes, "real": layer, "paste": pasted, "upload": uploaded}
-    source.change(
-        lambda chosen: [gr.update(visible=name == chosen) for name in groups],
-        source,
-        list(groups.values()),
-        **frame.QUIET,
-    )
-    square.click(make_square, [in_dim, features], [in_dim, features], **frame.QUIET).then(
-        show, inputs, result, **frame.QUIET
-    )
-    oblong.click(make_oblong, [in_dim, features], [in_dim, features], **frame.QUIET).then(
-        show, inputs, result, **frame.QUIET
-    )
-    file.change(list_tensors, file, tensor, **frame.QUIET).then(show, inputs, result, **frame.QUIET)
-    result.act(lambda: "transpose", None, port, **frame.QUIET).then(
-        show, inputs, result, **frame.QUIET
-    )
+    sizes = [form["in_dim"], form["features"]]
+    form["square"].click(make_square, sizes, sizes, **frame.QUIET).then(**draw)
+    form["oblong"].click(make_oblong, sizes, sizes, **frame.QUIET).then(**draw)
+    form["file"].change(list_tensors, form["file"], form["tensor"], **frame.QUIET).then(**draw)
+    result.act(lambda: "transpose", None, form["port"], **frame.QUIET).then(**draw)
     result.zoom(zoomed, inputs, closer, **frame.QUIET)
-    return frame.Built([*recipe, *groups.values()], show, inputs, result)
+    return frame.Built([*recipe, *groups], show, inputs, result)
 
 
 def make_square(in_dim: Any, features: Any) -> tuple[Any, Any]:
