@@ -238,7 +238,7 @@ def _cut(
 ) -> list[np.ndarray]:
     """Queries, keys and values of (b, t, heads, width), by the roles they are given."""
     names = ("qkv",) if "qkv" in operands or "qkv/kernel" in leaves else ("q", "k", "v")
-    whole = {n: operands.get(n, operands.get("q")) for n in names}
+    whole = {n: operands[n if n in operands else "q"] for n in names}
     if leaves:
         whole = {n: dense(a, _of(leaves, n)) for n, a in whole.items()}
     if names == ("qkv",):
@@ -251,9 +251,7 @@ def _cut(
     found = []
     for name in roles.split(", "):
         b, t = whole[name].shape[:2]
-        shape, axes = HEADS[order]
-        found.append(
-            whole[name].reshape(shape(b, t, math.prod(whole[name].shape[2:]) // width, width))
-        )
-        found[-1] = found[-1].transpose(axes)
+        by_heads, axes = HEADS[order]
+        parted = by_heads(b, t, math.prod(whole[name].shape[2:]) // width, width)
+        found.append(whole[name].reshape(parted).transpose(axes))
     return found

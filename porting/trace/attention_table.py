@@ -32,7 +32,8 @@ def _width(problem: Problem, part: str) -> tuple[int, ...]:
     kernel = problem.leaves.get(f"{part}/kernel")
     if kernel is not None:
         return kernel.shape[1:]
-    return np.shape(problem.operands.get(part, problem.operands.get("q")))[2:]
+    given = problem.operands.get(part, problem.operands.get("q"))
+    return () if given is None else given.shape[2:]
 
 
 def _heads(problem: Problem) -> Sequence[int]:

@@ -163,7 +163,9 @@ def _cause(
     meant: dict[str, Choice],
     right: Mapping[str, np.ndarray],
 ) -> Cause:
-    wanted, given, used = [], [], set()
+    wanted: list[tuple[Problem, Choice]] = []
+    given: list[tuple[Problem, Choice]] = []
+    used: set[str] = set()
     for mean, does in problems(comparison, site, right):
         used |= set(mean.leaves) | set(does.leaves)
         answers = _answers(mean, does, meant)
@@ -175,14 +177,18 @@ def _cause(
     statuses = _statuses(comparison, row, site, diagnosis, used)
     verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
     restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
-    does = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
+    makes = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
     on = active_dropouts(comparison, row.stage) if site.slot == "output" or not given else []
     faults = (*(title for title, _ in apart), *(["a dropout that is on"] if on else []))
-    lines = text(row, site, verdict, faults, restores, does, statuses)
-    fed = tuple(side[0][1].get("formula") if side else None for side in (wanted, given))
+    lines = text(row, site, verdict, faults, restores, makes, statuses)
+    fed = _formula(wanted), _formula(given)
     return Cause(
-        row.stage, str(row.reference), site, verdict, faults, restores, does, statuses, lines, fed
+        row.stage, str(row.reference), site, verdict, faults, restores, makes, statuses, lines, fed
     )
+
+
+def _formula(answers: Sequence[tuple[Problem, Choice]]) -> Formula | None:
+    return answers[0][1].get("formula") if answers else None
 
 
 def _merged(comparison: TraceComparison, causes: Sequence[Cause]) -> list[Cause]:

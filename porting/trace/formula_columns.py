@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,10 +159,8 @@ def _joined(
                 yield [replace(a, activation=act), b], function(x) * y, 2 + (act not in USUAL)
     for count in (2, 3):
         for group in itertools.combinations(plain.items(), count):
-            name, total = (
-                " + ".join(sorted(f.look.of(f.name) for f, _ in group)),
-                sum(x for _, x in group),
-            )
+            name = " + ".join(sorted(f.look.of(f.name) for f, _ in group))
+            total = functools.reduce(np.add, [x for _, x in group])
             for act, function in ACTIVATIONS.items():
                 if act != NONE:
                     yield (

@@ -6,8 +6,10 @@ or mask, and its output be compared with a recording.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -23,6 +25,10 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _softcap(most: float, x: np.ndarray) -> np.ndarray:
+    return most * np.tanh(x / most)
 
 
 #: Functions of one array that stand between layers.
@@ -42,7 +48,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
     "softplus": lambda x: np.logaddexp(x, 0),
-    **{f"softcap {most}": lambda x, most=most: most * np.tanh(x / most) for most in (30, 50)},
+    **{f"softcap {most}": functools.partial(_softcap, most) for most in (30, 50)},
 }
 
 
@@ -168,7 +174,10 @@ def conv_transpose(
 
 
 #: The last word of a padding -> NumPy's name of it.
-_MODES = {"circular": "wrap", "reflected": "reflect"}
+_MODES: dict[str, Literal["wrap", "reflect", "constant"]] = {
+    "circular": "wrap",
+    "reflected": "reflect",
+}
 
 
 def conv(

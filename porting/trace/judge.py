@@ -90,8 +90,8 @@ def _matches(
         flattened = _flattened(reference, wanted) if turned else ()
         inputs = align_inputs(wanted.inputs, stage.inputs, first, flattened, spatial)
         mine = candidate.stage(stage.path)
-        unit = tuple(map(max, narrow[0][wanted.path], narrow[1][stage.path]))
-        matches[stage.path] = Match(mine, wanted, outputs, inputs, depth, unit)
+        before, inside = map(max, narrow[0][wanted.path], narrow[1][stage.path])
+        matches[stage.path] = Match(mine, wanted, outputs, inputs, depth, (before, inside))
         depth += bool(family(stage.kind))
     return matches
 

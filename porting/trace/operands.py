@@ -69,16 +69,17 @@ def masks_and_angles(
         queries: (batch, length).
         keys: how many.
     """
+    batch, length = queries
     found: dict[str, np.ndarray] = {}
     for owner, stage in (("as given", match.mine), *(("of the reference", s) for s in scopes)):
         for name, array in stage.inputs.items():
-            mask = as_mask(array, (*queries, keys))
+            mask = as_mask(array, (batch, length, keys))
             if mask is None or any(_says_same(mask, other) for other in found.values()):
                 continue
             found[owner if name.isdigit() else f"{owner} ({name})"] = mask
     given = {name: side(match, name) for name in match.inputs}
     for a, b in itertools.combinations([a for a in given.values() if a is not None], 2):
-        if _is_angles(a, b, queries[1]):
+        if _is_angles(a, b, length):
             return found | {"cos": a.astype(np.float64), "sin": b.astype(np.float64)}
     return found
 

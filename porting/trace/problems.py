@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,7 +52,9 @@ def repeated(
         return []
     double = asked[0].target64 is not None
     both = asked[0].operands.keys() & asked[1].operands.keys()
-    mean, does = {}, {}  # what parted first: of two equal arrays the first one is named
+    # what parted first: of two equal arrays the first one is named
+    mean: dict[str, np.ndarray] = {}
+    does: dict[str, np.ndarray] = {}
     for other in before[-2:]:
         arrays = other.pair.wanted, other.pair.given
         if double and other.pair.wanted64 is not None and other.pair.given64 is not None:
@@ -96,7 +97,7 @@ def _asked(
     held = comparison.candidate.leaves
     asked = []
     for index, (target, wide) in enumerate(targets):
-        known = held if index else ChainMap(dict(right), held)
+        known = held if index else {**held, **right}
         alike = not index or comparison.replayed
         side = reference_side(double) if alike else candidate_side(double)
         operands = _operands(comparison, site, layer, side, target)

@@ -60,7 +60,8 @@ def record_linen(
             "Without variables, record_linen calls a function as it is and cannot widen it. "
             "Pass the module with its variables, or double=False."
         )
-    if variables is not None and not hasattr(module, "apply"):
+    apply: Any = getattr(module, "apply", None)
+    if variables is not None and apply is None:
         raise ArgumentError(
             f"A {type(module).__name__} has no apply. Pass the Linen module and its variables "
             "(of a transformers model: model.module and {'params': model.params})."
@@ -75,7 +76,7 @@ def record_linen(
             else:
                 state, args, named = _on_device((dict(variables), inputs, kw), is_double)
                 written = [name for name in state if name != "params"]
-                module.apply(state, *args, **{"mutable": written, **named})
+                apply(state, *args, **{"mutable": written, **named})
 
     return _trace("linen", run, {} if variables is None else flatten(variables), double)
 
@@ -158,12 +159,12 @@ def _wrapped(classes: set[type], paths: Mapping[int, str], tape: Tape) -> Iterat
         wrappers = {c: wrap(c.__call__) for c in own}
         try:
             for c, wrapper in wrappers.items():
-                c.__call__ = wrapper  # type: ignore[attr-defined]
+                c.__call__ = wrapper  # type: ignore[method-assign]
             yield
         finally:
             for c, call in own.items():
                 if call is not None:
-                    c.__call__ = call  # type: ignore[attr-defined]
+                    c.__call__ = call  # type: ignore[method-assign]
                 elif "__call__" in c.__dict__:
                     del c.__call__
 
@@ -233,7 +234,7 @@ def _from_numpy(array: np.ndarray) -> Any:
     import jax.numpy as jnp
 
     wide = array.dtype.kind in "iuf" and array.dtype.itemsize == 8
-    if wide and not jax.config.jax_enable_x64:
+    if wide and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         array = array.astype(f"{array.dtype.kind}4")
     return jnp.asarray(array)
 

@@ -55,13 +55,13 @@ def cell_of(leaves: Leaves) -> Cell | None:
     if wide[1].ndim != 2 or wide[0].ndim != 2 or wide[1].shape[1] % wide[1].shape[0]:
         return None
     hidden = wide[1].shape[0]
-    kind = kinds.get(wide[1].shape[1] // hidden)
-    if kind is None:
+    made_of = wide[1].shape[1] // hidden
+    if made_of not in kinds:
         return None
     none = np.zeros(wide[1].shape[1])
     biases = [np.reshape(named.get(f"dense_{s}/bias", none), (-1, hidden)) for s in "ih"]
     wi, wh = (w.reshape(len(w), -1, hidden) for w in wide)
-    return Cell(kind, wi, wh, *biases)
+    return Cell(kinds[made_of], wi, wh, *biases)
 
 
 def _stacked(named: Leaves, parts: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -64,8 +64,7 @@ def cells_of(
     known: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """The leaves of the cells that may have made the target: the site's own, else any that fit."""
-    paths = {path: path for path in comparison.candidate.leaves}
-    named = {name: known[path] for name, path in _named(paths, comparison).items()}
+    named = _named({path: known[path] for path in comparison.candidate.leaves}, comparison)
     found = fitting_cells(named, x.shape[-1], target.shape[-1])
     module = comparison.candidate.stage(site.path).module
     own = {path for path in found if path.startswith(f"{module}/") or path == module}

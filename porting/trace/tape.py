@@ -49,7 +49,8 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _rebuilt(value: Mapping[str, Any], items: dict[str, Any]) -> Any:
-    return type(value)(**items) if dataclasses.is_dataclass(value) else type(value)(items)
+    kind: Callable[..., Any] = type(value)
+    return kind(**items) if dataclasses.is_dataclass(value) else kind(items)
 
 
 def arrays_in(value: Any, convert: Callable[[Any], np.ndarray | None]) -> dict[str, np.ndarray]:
@@ -172,7 +173,12 @@ def _named(args: tuple, kwargs: dict) -> dict[str, Any]:
 
 def _dtypes(value: Any) -> tuple[str, ...]:
     names: list[str] = []
-    walk(value, lambda _, a: names.append(str(a.dtype).removeprefix("torch.")) or a)
+
+    def visit(_: str, array: Any) -> Any:
+        names.append(str(array.dtype).removeprefix("torch."))
+        return array
+
+    walk(value, visit)
     return tuple(names)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +43,17 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
         values["ids"] = (*values["ids"], *problem.operands)
     many = {row.option: row.usual for row in rows}
     if usual and set(usual) == set(values):
-        values = {o: sorted(v, key=lambda x, o=o: x != usual[o]) for o, v in values.items()}
+        values = {o: _first(usual[o], v) for o, v in values.items()}
         many = dict.fromkeys(values, 1)
     for count in range(len(values) + 1):
         for apart in itertools.combinations(values, count):
             taken = [v[many[o] :] if o in apart else v[: many[o]] for o, v in values.items()]
             for choice in itertools.product(*taken):
                 yield count, dict(zip(values, choice, strict=True))
+
+
+def _first(usual: Any, values: Sequence[Any]) -> list[Any]:
+    return sorted(values, key=lambda value: value != usual)
 
 
 def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
