@@ -137,6 +137,8 @@ def changed_rearranged(
     if array.size != q.leaf.size:
         return None
     for change in proposals_for(from_, q):
+        if not _same_ends(q, change, from_):
+            continue
         bits = _changed_bits(q, change, array)
         if equal(ruled(q.row, bits), q.bits):
             return Holding(keys, None, change)
@@ -144,6 +146,14 @@ def changed_rearranged(
         if found and not found.partial:
             return Holding(keys, found, change)
     return None
+
+
+def _same_ends(q: Question, change: Change, from_: Extent | None) -> bool:
+    """Whether a change makes the ends of the leaf, bit for bit, as it must of all values."""
+    if from_ is None or q.extent is None:
+        return False
+    ends = _changed_bits(q, change, np.array([from_.low, from_.high], np.float32)).view(np.float32)
+    return bool(ends.min() == q.extent.low and ends.max() == q.extent.high)
 
 
 def _changed_bits(q: Question, change: Change, array: np.ndarray) -> np.ndarray:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^./_]+")
+_NAMES = 2**16  #: names of which the parts are remembered: every one is asked for many times
 
 
+@lru_cache(_NAMES)
 def template(name: str) -> str:
     """`name` with every number replaced by '#'.
 
@@ -18,6 +21,7 @@ def template(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
+@lru_cache(_NAMES)
 def numbers(name: str) -> tuple[int, ...]:
     """The numbers in `name`.
 
@@ -27,6 +31,7 @@ def numbers(name: str) -> tuple[int, ...]:
     return tuple(map(int, _NUMBER.findall(name)))
 
 
+@lru_cache(_NAMES)
 def parent(name: str) -> str:
     """`name` without its last part, '.' or '/' between parts.
 

@@ -203,11 +203,12 @@ def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:
 
 def _front_of_likes(key: str, shapes: Shapes) -> bool:
     """Whether `out` comes first in the source: so in PyTorch, but for GPT-2's Conv1D."""
-    for other, shape in shapes.items():
+    stem, numbered, _ = template(key).partition("#")
+    oblong = (k for k, s in shapes.items() if numbered and len(s) == 2 and s[0] != s[1])
+    for other in oblong:
         bias = shapes.get(f"{parent(other)}.bias")
-        near = template(other).split("#")[0] == template(key).split("#")[0] and "#" in template(key)
-        if near and bias is not None and len(shape) == 2 and shape[0] != shape[1]:
-            return tuple(bias) == (shape[0],)
+        if bias is not None and template(other).partition("#")[0] == stem:
+            return tuple(bias) == (shapes[other][0],)
     return True
 
 

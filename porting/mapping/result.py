@@ -50,7 +50,10 @@ class MappedLeaf(Leaf):
 
     def apply(self, source: Any) -> np.ndarray:
         """The leaf's array, a view of the source where the rule allows it."""
-        return super().apply(arrays_of(source))
+        flat = isinstance(source, AnyMapping) and all(
+            hasattr(source.get(key), "shape") for key in self.sources
+        )
+        return super().apply(source if flat else arrays_of(source))
 
     def chosen(self, leaf: Leaf) -> MappedLeaf:
         """This leaf, read as a person chose."""
