@@ -153,7 +153,9 @@ def _same_ends(q: Question, change: Change, from_: Extent | None) -> bool:
     if from_ is None or q.extent is None:
         return False
     ends = _changed_bits(q, change, np.array([from_.low, from_.high], np.float32)).view(np.float32)
-    return bool(ends.min() == q.extent.low and ends.max() == q.extent.high)
+    folds = change.kind in ("magnitude", "square") and from_.low * from_.high < 0
+    low = folds or ends.min() == q.extent.low
+    return bool(low and ends.max() == q.extent.high)
 
 
 def _changed_bits(q: Question, change: Change, array: np.ndarray) -> np.ndarray:

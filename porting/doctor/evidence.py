@@ -121,12 +121,12 @@ class Evidence:
                 found.setdefault(self.extent_of(key), []).append(key)
         return self._within[size].get(wanted, [])
 
-    def likely(self, leaf: Extent, unit: float) -> list[str]:
+    def likely(self, leaf: Extent, narrow: type | None, unit: float) -> list[str]:
         """Keys of tensors of as many elements that a change may have turned into a leaf."""
         keys = self.of_size(leaf.size)
         if leaf.size not in self._ends:
             self._ends[leaf.size] = Ends([self.extent_of(key) for key in keys])
-        return [keys[n] for n in self._ends[leaf.size].likely(leaf, unit)]
+        return [keys[n] for n in self._ends[leaf.size].exact(leaf, narrow, unit)]
 
     def same(self, a: str, b: str) -> bool:
         """Whether two keys hold the same tensor (tied, or stored twice)."""

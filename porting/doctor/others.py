@@ -84,7 +84,7 @@ def _likely_leaves(q: Question) -> Iterator[str]:
     if q.row is None or q.extent is None:
         return
     own = q.row
-    paths = [p for p in q.table.likely(q.leaf.shape, q.extent, q.unit) if p != own.path]
+    paths = [p for p in q.table.likely(q.leaf, q.extent, q.unit) if p != own.path]
 
     def order(path: str) -> tuple[bool, bool]:
         return q.table.rows[path].sources != own.sources, template(path) != template(own.path)
@@ -187,7 +187,7 @@ def other_changed(q: Question) -> Holding | None:
     if q.leaf.size < TELLING or q.extent is None:
         return None
     e = q.evidence
-    likely = [k for k in e.likely(q.extent, q.unit) if k not in q.home]
+    likely = [k for k in e.likely(q.extent, q.narrow, q.unit) if k not in q.home]
     for key in e.nearest(likely, q.home):
         from_ = e.extent_of(key)
         if any(True for _ in proposals_for(from_, q)):

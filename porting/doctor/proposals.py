@@ -13,7 +13,23 @@ from functools import lru_cache
 import numpy as np
 
 from porting.doctor.bits import is_float, parts
-from porting.doctor.values import CASTS, FUNCTIONS, MISREADS, Change, scaled, single
+from porting.doctor.values import (
+    CASTS,
+    FUNCTIONS,
+    MISREADS,
+    SHIFTS,
+    Change,
+    scaled,
+    single,
+    through,
+)
+
+CHANGES = (*CASTS, *MISREADS, *FUNCTIONS)
+SHIFTED = np.array([change.kind in SHIFTS for change in CHANGES])
+#: changes of which the lesser end is not that of the source
+FOLDS = np.array([change.kind in ("magnitude", "square") for change in CHANGES])
+#: changes that keep the direction of a tensor, seen as one vector, or turn it round
+STRAIGHT = np.array([change.kind in ("cast", "sign") for change in CHANGES])
 
 
 @dataclass(frozen=True)
@@ -45,64 +61,62 @@ def proposals(source: Extent, leaf: Extent, unit: float) -> Iterator[Change]:
     >>> [c.text for c in proposals(Extent(-1, 2, 9), Extent(0, 3, 9), 1e-6)]
     ['1 was added']
     """
-    changes, lows, highs = _ends(source)
-    folds = source.low * source.high < 0
+    lows, highs = _ends(source)
+    near = _near(lows, leaf.low, unit)
     for n in np.flatnonzero(_near(highs, leaf.high, unit)):
-        folded = folds and changes[n].kind in ("magnitude", "square")
-        if folded or _near(lows[n], leaf.low, unit):
-            yield changes[n]
+        if near[n] or (FOLDS[n] and source.low * source.high < 0):
+            yield CHANGES[n]
     yield from _scales(source, leaf, unit)
 
 
 @lru_cache(maxsize=4096)
-def _ends(source: Extent) -> tuple[tuple[Change, ...], np.ndarray, np.ndarray]:
+def _ends(source: Extent) -> tuple[np.ndarray, np.ndarray]:
     """What every change makes of the smallest and the largest value: lows and highs."""
-    changes = (*CASTS, *MISREADS, *FUNCTIONS)
-    lows, highs = _made(changes, np.array([source.low, source.high], np.float32))
-    return changes, lows, highs
+    return _made(np.array([source.low, source.high], np.float32))
 
 
-def _made(changes: Sequence[Change], both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _made(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lesser and the greater of what each change makes of the pairs in the last axis."""
-    made = np.array([change.apply(both) for change in changes], np.float64)
+    made = np.array([change.apply(both) for change in CHANGES], np.float64)
     return made.min(axis=-1), made.max(axis=-1)
 
 
 class Ends:
-    """Many extents, sorted so that those a leaf could come from are found without asking each.
+    """Many extents, each held against that of a leaf at once.
 
     >>> ends = Ends([Extent(-1, 2, 9), None, Extent(-5, 6, 9)])
     >>> ends.likely(Extent(0, 3, 9), 1e-6), ends.likely(Extent(-50, 60, 9), 1e-6)
-    ([0], [2])
+    (([0], []), ([], [2]))
     """
 
     def __init__(self, extents: Sequence[Extent | None]) -> None:
-        places = [n for n, e in enumerate(extents) if e is not None]
+        self._places = np.array([n for n, e in enumerate(extents) if e is not None], np.int64)
         both = np.array([(e.low, e.high) for e in extents if e is not None]).reshape(-1, 2)
-        _, highs = _made((*CASTS, *MISREADS, *FUNCTIONS), both.astype(np.float32))
-        self._highs = _Sorted(highs.reshape(-1), np.tile(places, len(highs)))
-        self._ratios = _Sorted(_ratios(both), np.array(places, np.int64))
+        self._lows, self._highs = _made(both.astype(np.float32))
+        self._folds = FOLDS[:, None] & (both[:, 0] * both[:, 1] < 0)
+        self._ratios = _ratios(both)
 
-    def likely(self, leaf: Extent, unit: float) -> list[int]:
-        """Places of the extents that something is proposed for, and of few others."""
-        high = self._highs.within(leaf.high, 2 * unit * (abs(leaf.high) + 1))
-        ratio = self._ratios.within(float(_ratios(np.array([[leaf.low, leaf.high]]))[0]), 16 * unit)
-        return np.unique(np.concatenate([high, ratio])).tolist()
+    def likely(self, leaf: Extent, unit: float) -> tuple[list[int], list[int]]:
+        """Places of the extents that something is proposed for: a bend, or only a factor."""
+        near = _near(self._highs, leaf.high, unit)
+        near &= self._folds | _near(self._lows, leaf.low, unit)
+        bent, straight = near[~STRAIGHT].any(axis=0), near[STRAIGHT].any(axis=0)
+        straight |= self._scaled(leaf, 16 * unit)
+        return self._places[bent].tolist(), self._places[straight & ~bent].tolist()
 
+    def exact(self, leaf: Extent, narrow: type | None, unit: float) -> list[int]:
+        """Places of the extents of which a change makes the very ends of a leaf."""
+        ends = [through(narrow)(e) if narrow else e for e in (self._lows, self._highs)]
+        lows, highs = (
+            e.astype(np.float32) == np.float32(x)
+            for e, x in zip(ends, (leaf.low, leaf.high), strict=True)
+        )
+        same = (highs & (lows | self._folds)).any(axis=0) | self._scaled(leaf, unit / 2)
+        return self._places[same].tolist()
 
-class _Sorted:
-    """Finite numbers in order, and where each came from."""
-
-    def __init__(self, numbers: np.ndarray, places: np.ndarray) -> None:
-        finite = np.isfinite(numbers)
-        order = np.argsort(numbers[finite])
-        self._numbers, self._places = numbers[finite][order], places[finite][order]
-
-    def within(self, number: float, room: float) -> np.ndarray:
-        """The places of the numbers that are at most `room` away."""
-        start = np.searchsorted(self._numbers, number - room, "left")
-        stop = np.searchsorted(self._numbers, number + room, "right")
-        return self._places[start:stop]
+    def _scaled(self, leaf: Extent, room: float) -> np.ndarray:
+        """Which may be the ends of a leaf times a factor."""
+        return np.abs(self._ratios - _ratios(np.array([[leaf.low, leaf.high]]))) <= room
 
 
 def _ratios(both: np.ndarray) -> np.ndarray:
@@ -136,10 +150,8 @@ def _tidy(factor: float, unit: float) -> float:
 
 
 def _near(a: np.ndarray, b: float, unit: float) -> np.ndarray:
-    """Where `a` is `b` within `unit`.
-
-    A value below 1 may have come from 1 + w or w - 1, whose rounding is that of 1.
-    """
+    """Where an end that each change makes is `b` within `unit`."""
     size = np.maximum(np.abs(a), abs(b))
-    room = unit * (np.maximum(size, 2.0**-100) + (size < 1))
+    shifted = SHIFTED.reshape(-1, *(1,) * (a.ndim - 1))
+    room = unit * (np.maximum(size, 2.0**-100) + (shifted & (size < 1)))
     return (a == b) | (np.isfinite(a) & (np.abs(a - b) <= room))

@@ -14,6 +14,8 @@ from porting.doctor.proposals import Ends, Extent, extent
 from porting.doctor.values import Change, single
 from porting.leaves import ONLY, Leaf
 
+ALONG = 0.99  #: the cosine from which a leaf may be another times a factor, but for rounding
+
 
 @dataclass
 class Table:
@@ -31,6 +33,7 @@ class Table:
     _shaped: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
     _sampled: dict[tuple[object, ...], dict[bytes, list[str]]] = field(default_factory=dict)
     _extents: dict[str, Extent | None] = field(default_factory=dict)
+    _directions: dict[str, np.ndarray] = field(default_factory=dict)
     _ends: dict[tuple[int, ...], Ends] = field(default_factory=dict)
 
     def right(self, path: str) -> np.ndarray | None:
@@ -70,12 +73,22 @@ class Table:
             self._sampled[key] = found
         return self._sampled[key].get(_sample(leaf), [])
 
-    def likely(self, shape: tuple[int, ...], leaf: Extent, unit: float) -> list[str]:
-        """Paths of the leaves of `shape` that a change may have turned into a leaf."""
-        paths = self.of_shape(shape)
-        if shape not in self._ends:
-            self._ends[shape] = Ends([self.extent(path) for path in paths])
-        return [paths[n] for n in self._ends[shape].likely(leaf, unit)]
+    def likely(self, leaf: np.ndarray, extent: Extent, unit: float) -> list[str]:
+        """Paths of the leaves of the shape of `leaf` that a change may have turned into it."""
+        paths = self.of_shape(leaf.shape)
+        if leaf.shape not in self._ends:
+            self._ends[leaf.shape] = Ends([self.extent(path) for path in paths])
+        bent, straight = self._ends[leaf.shape].likely(extent, unit)
+        own = _direction(leaf)
+        along = (n for n in straight if abs(self._directed(paths[n]) @ own) >= ALONG)
+        return [paths[n] for n in sorted([*bent, *along])]
+
+    def _directed(self, path: str) -> np.ndarray:
+        if path not in self._directions:
+            made = self.right(path)
+            assert made is not None
+            self._directions[path] = _direction(made)
+        return self._directions[path]
 
     def extent(self, path: str) -> Extent | None:
         """The smallest and largest value of what the leaf at `path` should be."""
@@ -85,6 +98,12 @@ class Table:
             known = self.evidence.extent_of(row.sources[0]) if whole and made is not None else None
             self._extents[path] = known or (None if made is None else extent(made))
         return self._extents[path]
+
+
+def _direction(array: np.ndarray) -> np.ndarray:
+    """A few elements as one vector of length 1."""
+    some = single(array[probes(array.shape)]).astype(np.float64).reshape(-1)
+    return some / (np.sqrt(some @ some) or 1.0)
 
 
 def _sample(array: np.ndarray, change: Change | None = None) -> bytes:

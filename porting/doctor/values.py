@@ -16,6 +16,7 @@ from porting.doctor.bits import blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
 COMPARED = 1 << 11  #: elements that a correlation is taken of
+SHIFTS = ("one_plus", "minus_one", "one_minus")  #: changes that round as 1 does
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
 
 
@@ -222,7 +223,7 @@ def agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) ->
 
 
 def _agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -> bool:
-    shifted = change.kind in ("one_plus", "minus_one", "one_minus")
+    shifted = change.kind in SHIFTS
     want, have = change.apply(single(source)), single(leaf)
     if change.exact:
         return np.array_equal(canonical(want), canonical(have))
