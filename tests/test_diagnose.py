@@ -11,6 +11,7 @@ from porting.doctor import STATUSES, diagnose, repair
 from porting.errors import ArgumentError
 from porting.layouts import Rule, identity
 from porting.leaves import ONE_PLUS, STACK, SUM, Leaf, port_leaves
+from porting.mapping.result import MappedLeaf
 
 T = Rule("o i -> i o")
 
@@ -297,9 +298,7 @@ def test_unsure_names_accuse_nobody():
     row = Leaf("a/query/kernel", tuple(source), Rule("(p=0 o) i -> i o", {"p": 3}))
     per_head = source["a.query_key_value.weight"].reshape(1, 3, 7, 7)[:, 0].reshape(7, 7)
     interleaved = source["a.query_key_value.weight"].reshape(7, 3, 7)[:, 0]
-    unsure = SimpleNamespace(
-        **vars(row), confident=False, reason="two packings", alternatives=(), apply=row.apply
-    )
+    unsure = MappedLeaf(row.path, row.sources, row.rule, confident=False, reason="two packings")
     for held, status in ((per_head, "ok"), (interleaved, "ambiguous")):
         leaf = {row.path: np.asarray(held.T, order="C")}
         diagnosis = diagnose(source, leaf, given({row.path: unsure}))

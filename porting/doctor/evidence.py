@@ -153,16 +153,24 @@ class Evidence:
 
     def expected(self, row: Leaf | None) -> np.ndarray | None:
         """What a row says its leaf should be, or None where it says nothing that fits."""
-        if row is None:
+        if row is None or not self.shapes.keys() >= set(row.sources):
             return None
         try:
-            return row.apply(self.source)
+            return self.made(row)
         except PortingError:
             return None
 
+    def made(self, row: Leaf) -> np.ndarray:
+        """What a row makes of its tensors, which must all be there.
+
+        Raises:
+            RuleError: the rule does not fit them.
+        """
+        return row.rule.apply(row.joined([self.array(key) for key in row.sources]))
+
     def joined(self, row: Leaf) -> np.ndarray:
         """The source of a row before its rule: one tensor, or several joined."""
-        return row.join.forward([self.array(key) for key in row.sources])
+        return row.joined([self.array(key) for key in row.sources])
 
 
 def _shared(a: list[str], b: list[str]) -> int:

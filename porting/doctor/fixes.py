@@ -15,7 +15,7 @@ Steps = tuple[Step, ...]
 
 def right_array(row: Leaf, evidence: Evidence, dtype: np.dtype | None = None) -> np.ndarray:
     """What a leaf should be; as `dtype` where that loses nothing."""
-    made = row.apply(evidence.source)
+    made = evidence.made(row)
     return made.astype(dtype) if dtype is not None and widens(made, dtype) else made
 
 

@@ -153,8 +153,8 @@ def _few(leaf: np.ndarray) -> np.ndarray:
 
 def _landmarks(leaf: np.ndarray) -> np.ndarray:
     """A few landmarks of a leaf, from all over it."""
-    marks = _landmarks_of(_sampled(leaf, 2 * EVERY * PROBES))
-    return np.unique(marks[:: len(marks) // PROBES + 1])
+    marks = _landmarks_of(_sampled(leaf, 3 * EVERY * PROBES))
+    return np.unique(marks[:: len(marks) // (2 * PROBES) + 1])
 
 
 def _sampled(leaf: np.ndarray, count: int) -> np.ndarray:
