@@ -215,6 +215,22 @@ def test_a_missing_norm_is_not_named_as_the_convolution_beside_it():
     assert wrong == ["stages/2/down/0/scale"]
 
 
+def test_a_missing_leaf_is_placed_by_the_layer_of_its_neighbours():
+    """A list of lists in the source is one list in the port: its numbers are no numbers there."""
+    source, right = {}, {}
+    for place, (stage, n) in enumerate([(0, 0), (1, 0), (1, 1), (2, 0), (2, 1)]):
+        wide = 5 + place
+        key, path = f"blocks.{stage}.{n}", f"blocks/{place}"
+        source[f"{key}.conv.weight"] = draw(wide + 1, wide, 3, 3)
+        right[f"{path}/conv/kernel"] = source[f"{key}.conv.weight"].transpose(2, 3, 1, 0)
+        for old, new in (("weight", "scale"), ("bias", "bias")):
+            source[f"{key}.bn.{old}"] = right[f"{path}/norm/{new}"] = draw(wide + 1, seed=len(new))
+    assert diagnose(source, right).ok
+    short = {p: a for p, a in right.items() if not p.startswith("blocks/3/norm")}
+    wrong = [v.path for v in diagnose(source, short).leaves.values() if v.wrong]
+    assert sorted(wrong) == ["blocks/3/norm/bias", "blocks/3/norm/scale"]
+
+
 def test_a_name_that_other_layers_use_for_another_leaf_is_not_odd():
     """EfficientNet's first block has no expansion; timm counts its projection as the first."""
     names = {

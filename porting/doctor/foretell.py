@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from porting.doctor.analogy import Analogies
 from porting.doctor.names import last, numbers, parent, renumber, template
 from porting.layouts import Rule
 from porting.leaves import Leaf
@@ -36,7 +37,7 @@ def predicted_path(
     single = [row for row in rows.values() if len(row.sources) == 1]
     rank = len(shapes.get(key, ()))
     same = [r for r in single if len(shapes.get(r.sources[0], ())) == rank]
-    found = _from_layers(key, same)
+    found = _from_layers(key, single, same)
     if found is None:
         found = _from_module(key, single, same) or _beside_bias(key, single, rank)
         found = found or _literally(key, single, same, rank, known)
@@ -77,6 +78,7 @@ def foretold(
     ['h_1/q/bias', 'h_2/q/bias']
     """
     found: dict[str, Leaf] = {}
+    known = Analogies(tuple(rows.values()))
     kinds: dict[str, list[str]] = {}
     for key in shapes:
         kinds.setdefault(template(key), []).append(key)
@@ -85,7 +87,7 @@ def foretold(
         first = like.sources[0]
         for key in kinds.get(template(first), ()):
             sources = tuple(renumber(s, first, key) or "" for s in like.sources)
-            path = renumber(like.path, first, key)
+            path = known.path(like, key)
             if not path or path in rows or sources in filled:
                 continue
             if _fits(sources, like.sources, shapes, path in open_):
@@ -104,12 +106,13 @@ def _fits(
     )
 
 
-def _from_layers(key: str, rows: Iterable[Leaf]) -> tuple[str, Leaf] | None:
+def _from_layers(key: str, rows: Sequence[Leaf], same: Sequence[Leaf]) -> tuple[str, Leaf] | None:
     votes: Counter[str] = Counter()
     found: dict[str, Leaf] = {}
-    for row in rows:
+    known = Analogies(rows)
+    for row in same:
         if template(row.sources[0]) == template(key) and row.sources[0] != key:
-            path = renumber(row.path, row.sources[0], key)
+            path = known.path(row, key)
             if path:
                 votes[path] += 1
                 found[path] = row
