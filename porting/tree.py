@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from porting.errors import ArgumentError, CoverageError, LimitError
-from porting.limits import NAME_PARTS
+from porting.limits import NAME_CHARACTERS, NAME_PARTS, RANK
 from porting.tensors import without_torch
 
 if TYPE_CHECKING:
@@ -37,17 +37,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if path.count("/") + path.count(".") >= NAME_PARTS:
-            raise LimitError(
-                f"{path[:40]}… has more than {NAME_PARTS} parts. Is a mapping in itself? Pass "
-                "parameters whose names have fewer parts."
-            )
+        _check_name(path)
         found: dict[str, Any] = {}
         if isinstance(value, Mapping):
             found = flatten(value, f"{path}/")
         elif isinstance(value, (list, tuple)):
             found = flatten({str(i): item for i, item in enumerate(value)}, f"{path}/")
         elif is_leaf(value):
+            if len(value.shape) > RANK:
+                raise LimitError(f"{path} has {len(value.shape)} axes. Pass at most {RANK}.")
             found = {path: without_torch(value)}
         elif value is not None:
             raise ArgumentError(
@@ -59,6 +57,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             raise ArgumentError(f"{min(twice)} is named twice. Name every leaf once.")
         flat |= found
     return flat
+
+
+def _check_name(path: str) -> None:
+    """Raise for a name that no model has: of very many parts, or very long."""
+    if path.count("/") + path.count(".") >= NAME_PARTS:
+        raise LimitError(
+            f"{path[:40]}… has more than {NAME_PARTS} parts. Is a mapping in itself? Pass "
+            "parameters whose names have fewer parts."
+        )
+    if len(path) > NAME_CHARACTERS:
+        raise LimitError(
+            f"{path[:40]}… has {len(path):,} characters. Pass names of at most "
+            f"{NAME_CHARACTERS} characters."
+        )
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:

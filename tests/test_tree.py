@@ -163,3 +163,12 @@ def test_a_name_of_very_many_parts_is_refused():
     assert len(flatten({".".join("a" * 200): np.ones(3)})) == 1
     with pytest.raises(LimitError, match="more than 200 parts"):
         flatten({".".join("a" * 201): np.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [("h." + "9" * 5000, (2,), "5,002 characters"), ("w", (1,) * 9, "9 axes. Pass at most 8")],
+)
+def test_a_name_or_a_rank_that_no_model_has_is_refused(name, shape, says):
+    with pytest.raises(LimitError, match=says):
+        flatten({name: np.zeros(shape, np.float32)})
