@@ -68,8 +68,8 @@ def _check_name(path: str) -> None:
         )
     if len(path) > NAME_CHARACTERS:
         raise LimitError(
-            f"{path[:40]}… has {len(path):,} characters. Pass names of at most "
-            f"{NAME_CHARACTERS} characters."
+            f"{path[:40]}… has {len(path):,} characters. Is a mapping in itself? Pass names of "
+            f"at most {NAME_CHARACTERS} characters."
         )
 
 
