@@ -511,3 +511,25 @@ def test_one_exchange_in_many_modules_is_one_finding():
     assert [(f.title, len(f.leaves)) for f in found.findings] == [
         ("key and query exchanged in layers 0…1.", 12)
     ]
+
+
+def test_a_buffer_that_any_model_has_so_is_right():
+    """Gemma's √width and a range of positions are in the port and not in the source."""
+    source = {"embed.weight": draw(7, 16), "head.weight": draw(5, 16)}
+    right = {
+        "embed/embedding": source["embed.weight"],
+        "embed/embed_scale": np.float32([4]),
+        "embed/position_ids": np.arange(7)[None],
+        "head/kernel": np.asarray(source["head.weight"].T, order="C"),
+        "dropout/rngs/key": np.uint32([3, 5]),
+    }
+    diagnosis = diagnose(source, right)
+    assert {v.status for v in diagnosis.leaves.values()} == {"ok"}
+    assert not diagnosis.findings
+    odd = {
+        **right,
+        "embed/embed_scale": np.float32([4.5]),
+        "embed/position_ids": np.arange(7)[::-1],
+    }
+    unsure = diagnose(source, odd).leaves
+    assert [p for p, v in unsure.items() if v.status == "ambiguous"] == list(right)[1:3]

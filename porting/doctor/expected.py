@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from porting.doctor.bits import canonical, constant, equal
+from porting.doctor.bits import canonical, constant
 from porting.doctor.evidence import Evidence
 from porting.doctor.foretell import foretold, predicted_path
 from porting.doctor.names import parent
 from porting.doctor.parts import missing_parts
 from porting.doctor.placed import placed
+from porting.doctor.readings import has_values
 from porting.doctor.style import renumbered, restyled
 from porting.doctor.unmapped import conventional
 from porting.leaves import Leaf
@@ -23,8 +24,7 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
     """The rows of an inferred mapping, those that a fault misled put in line with their likes."""
 
     def holds(row: Leaf) -> bool:
-        made = evidence.expected(row)
-        return made is not None and equal(canonical(made), canonical(np.asarray(tree[row.path])))
+        return has_values(row, np.asarray(tree[row.path]), evidence)
 
     there = {path: row for path, row in mapping.leaves.items() if path in tree}
     there = placed(there, holds)

@@ -17,7 +17,7 @@ import numpy as np
 from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.names import parent, template
-from porting.doctor.values import narrow_type, single, through
+from porting.doctor.values import narrow_type, seems_narrow, single, through
 from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule
 from porting.leaves import ONLY, Leaf
@@ -43,7 +43,7 @@ def reread(rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
     """
 
     def held(row: Leaf) -> bool:
-        return row.path in tree and _holds(row, np.asarray(tree[row.path]), evidence)
+        return row.path in tree and has_values(row, np.asarray(tree[row.path]), evidence)
 
     out: Rows = {}
     for module in _modules(rows).values():
@@ -91,14 +91,19 @@ def _complete(parts: Mapping[str, Leaf]) -> bool:
     return sorted(int(number) for _, number, _ in picks) == list(range(sizes[picks[0][0]]))
 
 
-def _holds(row: Leaf, leaf: np.ndarray, evidence: Evidence) -> bool:
-    """Whether a leaf has the values that its row makes, in its own type or through a narrow one."""
+def has_values(row: Leaf, leaf: np.ndarray, evidence: Evidence) -> bool:
+    """Whether a leaf has the values that its row makes, in its own type or through a narrow one.
+
+    >>> row, evidence = Leaf("b", ("a",), Rule("n -> n")), Evidence({"a": np.float32([0.1, 0.2])})
+    >>> has_values(row, np.float16([0.1, 0.2]), evidence), has_values(row, np.float32([1, 2]), evidence)
+    (True, False)
+    """
     made = evidence.expected(row)
     if made is None or made.shape != leaf.shape:
         return False
     if equal(canonical(made), canonical(leaf)):
         return True
-    narrow = narrow_type(leaf)
+    narrow = narrow_type(leaf) if seems_narrow(leaf) else None
     return narrow is not None and equal(canonical(through(narrow)(single(made))), canonical(leaf))
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from porting.doctor.bits import canonical, constant, is_float
 from porting.doctor.evidence import Evidence
 from porting.doctor.fixes import fix_line
 from porting.doctor.names import last, parent
+from porting.doctor.values import narrow_type
 from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule
 from porting.leaves import ZEROS, Leaf
@@ -19,6 +21,8 @@ from porting.mapping.infer import NO_BIAS
 from porting.mapping.units import buffer_reason
 
 Verdicts = dict[str, LeafVerdict]
+
+STREAM = buffer_reason("rngs/key")
 
 
 def without_source(
@@ -48,8 +52,30 @@ def without_source(
             weight = why.removeprefix(NO_BIAS).strip()
             out |= _biasless(out[path], weight, tree[path], evidence, out)
         elif why == buffer_reason(path) and out[path].status == "unported":
-            out[path] = replace(out[path], status="ambiguous", kind="buffer", note=f"It is {why}.")
+            status = "ok" if why == STREAM or _as_usual(tree[path], tree) else "ambiguous"
+            out[path] = replace(out[path], status=status, kind="buffer", note=f"It is {why}.")
     return out
+
+
+def _as_usual(leaf: np.ndarray, tree: Mapping[str, Any]) -> bool:
+    """Whether a buffer holds what it does in any model: a range, a count, the root of a width.
+
+    >>> table = {"embedding": np.zeros((7, 16))}
+    >>> _as_usual(np.arange(5)[None], table), _as_usual(np.float32([4]), table)
+    (True, True)
+    >>> _as_usual(np.float32([4.5]), table), _as_usual(np.int32([3, 1]), table)
+    (False, False)
+    >>> _as_usual(np.float32([4.90625]), {"embedding": np.zeros((7, 24))})
+    True
+    """
+    if leaf.dtype.kind in "iu":
+        return leaf.size < 2 or np.array_equal(leaf, np.broadcast_to(np.arange(leaf.shape[-1]), leaf.shape))  # fmt: skip
+    if not is_float(leaf.dtype) or not leaf.size or not constant(canonical(leaf)):
+        return False
+    square = float(leaf.reshape(-1)[0]) ** 2
+    room = 2.0**-7 if narrow_type(leaf) else 2.0**-16
+    widths = {length for other in tree.values() for length in other.shape}
+    return any(abs(square - width) <= room * width for width in widths)
 
 
 def _of_another(key: str, evidence: Evidence) -> bool:

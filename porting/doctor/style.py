@@ -38,7 +38,7 @@ def renumbered(
 ) -> dict[str, Leaf]:
     """The rows, each that leaves its layer brought back, if layers keep their number here.
 
-    That most do tells it, or else the values of those that do not: where a layer is missing,
+    That most do, its likes among them, tells it, or else the values of those that do not: where a layer is missing,
     all others may have been taken for the one before. A leaf that has the values of its row
     stays: layers in another order are told by `in_order`, from all leaves of a list.
 
@@ -60,6 +60,9 @@ def renumbered(
     if 5 * len(odd) > len(told):
         moved = sum(map(holds, better.values())) if holds is not None else 0
         better = better if moved > len(held) else {}
+    else:
+        kept = {template(path) for path in told.keys() - set(odd)}
+        better = {path: row for path, row in better.items() if template(path) in kept}
     return {**rows, **{path: row for path, row in better.items() if path not in held}}
 
 
