@@ -11,6 +11,7 @@ import numpy as np
 from porting.doctor.bits import canonical, constant
 from porting.doctor.evidence import Evidence
 from porting.doctor.foretell import foretold, predicted_path
+from porting.doctor.likes import likened
 from porting.doctor.names import parent
 from porting.doctor.parts import missing_parts
 from porting.doctor.placed import placed
@@ -29,6 +30,7 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
     there = {path: row for path, row in mapping.leaves.items() if path in tree}
     there = placed(there, holds)
     rows = restyled(renumbered(there, evidence.shapes, holds), evidence.shapes, holds)
+    rows = likened(rows, evidence.shapes, {path: tree[path].shape for path in rows})
     claimed, excused = {key for row in rows.values() for key in row.sources}, excused_keys(mapping)
 
     def wanted(row: Leaf) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from porting.doctor.names import in_place, last, numbers, parent, template
 from porting.layouts import Rule
-from porting.leaves import ONLY, Leaf
+from porting.leaves import ONLY, STACK, Leaf
+from porting.mapping.evidence import CONV1D
 
 Shapes = Mapping[str, Sequence[int]]
 Holds = Callable[[Leaf], bool]
@@ -69,10 +70,13 @@ def renumbered(
 def _in_layer(row: Leaf, shapes: Shapes) -> Leaf | None:
     """The row with the source that has the numbers of its path, or None if there is none."""
     keys = tuple(key for source in row.sources if (key := _numbered(source, row.path, shapes)))
-    if len(keys) < len(row.sources):
-        return None
+    return _sure(replace(row, sources=keys)) if len(keys) == len(row.sources) else None
+
+
+def _sure(row: Leaf) -> Leaf:
+    """The row without the doubt that an inferred one may have."""
     sure = {"confident": True, "alternatives": ()} if hasattr(row, "confident") else {}
-    return replace(row, sources=keys, **sure)  # type: ignore[arg-type]
+    return replace(row, **sure)  # type: ignore[arg-type]
 
 
 def _numbered(source: str, path: str, shapes: Shapes) -> str | None:
@@ -108,31 +112,38 @@ def restyled(
     rows = {path: _as_convolution(row, shapes) for path, row in rows.items()}
     groups: dict[tuple[object, ...], list[Leaf]] = {}
     for row in rows.values():
-        plain = row.join is ONLY and len(row.sources) == 1 and order_of(row.rule) is not None
-        if plain and len(shapes.get(row.sources[0], ())) > 1:
+        plain = len(row.sources) == 1 if row.join is ONLY else row.join is STACK
+        if plain and order_of(row.rule) is not None and len(shapes.get(row.sources[0], ())) > 1:
             groups.setdefault(_family(row, shapes), []).append(row)
-    out = dict(rows)
-    for family, likes in groups.items():
-        telling = [row for row in likes if _oblong(row, shapes)]
-        if len(telling) == 1 and holds is not None and _backed(telling[0], likes, holds):
-            continue
-        order, touched = _usual_of(telling or likes, family), telling or likes
-        if telling and holds is not None:
-            squares = [row for row in likes if row not in telling]
-            if order is None:
-                order, touched = _held_by_most(likes, telling, holds), likes
-            elif _outvoted(order, squares, family, holds):
-                usual = USUAL[len(order)]
-                if not any(_out_first(row, shapes) for row in telling):
-                    out |= {row.path: _questioned(row, usual) for row in squares}
-                    continue
-                order, touched = usual, likes
-            else:
-                touched = [*telling, *(row for row in squares if holds(_ordered(row, order)))]
-        for row in touched:
-            if order is not None and order_of(row.rule) != order:
-                out[row.path] = _ordered(row, order)
-    return out
+    found = (_in_line(likes, family, shapes, holds) for family, likes in groups.items())
+    return {**rows, **{row.path: row for made in found for row in made}}
+
+
+def _in_line(
+    likes: Sequence[Leaf], family: tuple[object, ...], shapes: Shapes, holds: Holds | None
+) -> list[Leaf]:
+    """The rows of one family that should be read in another order, in that order."""
+    telling = [row for row in likes if _oblong(row, shapes)]
+    order, touched = _usual_of(telling or likes, family), telling or likes
+    if holds is not None:
+        squares = [row for row in likes if row not in telling]
+        proved = any(_out_first(row, shapes) for row in telling)
+        if len(telling) == 1 and not proved and _backed(telling[0], likes, holds):
+            return []
+        if order is None:
+            order, touched = _held_by_most(likes, telling, holds, family), likes
+        elif telling and _as_in_pytorch(order, likes, family):
+            usual = _flax_order(family)
+            if not proved:
+                return [_questioned(_ordered(row, usual), order) for row in likes]
+            return [_sure(_ordered(row, usual)) for row in likes]
+        elif not telling and _outvoted(order, squares, family, holds):
+            order = _flax_order(family)
+        elif telling:
+            touched = [*telling, *(row for row in squares if holds(_ordered(row, order)))]
+    if order is None:
+        return []
+    return [_ordered(row, order) for row in touched if order_of(row.rule) != order]
 
 
 def _oblong(row: Leaf, shapes: Shapes) -> bool:
@@ -142,11 +153,18 @@ def _oblong(row: Leaf, shapes: Shapes) -> bool:
 
 def _usual_of(rows: Sequence[Leaf], family: tuple[object, ...]) -> tuple[int, ...] | None:
     """The order of most rows; that of Flax for a single kernel; None where they are at odds."""
-    name, rank, front = family
+    name, _, front, led = family
     (first, most), *rest = Counter(order_of(row.rule) for row in rows).most_common(2)
-    if len(rows) == 1 and name == "kernel":
-        return (0, 1) if front is False else USUAL.get(int(str(rank)))
+    if len(rows) == 1 and name == "kernel" and not led:
+        return (0, 1) if front is False else _flax_order(family)
     return first if not rest or most >= 2 * rest[0][1] else None
+
+
+def _flax_order(family: tuple[object, ...]) -> tuple[int, ...] | None:
+    """The order of the axes of a Flax kernel, behind that of the stacked tensors if there is one."""
+    _, rank, _, led = family
+    order = USUAL.get(int(str(rank)))
+    return (0, *(axis + 1 for axis in order)) if led and order else order
 
 
 def _backed(row: Leaf, likes: Sequence[Leaf], holds: Holds) -> bool:
@@ -155,30 +173,51 @@ def _backed(row: Leaf, likes: Sequence[Leaf], holds: Holds) -> bool:
     return holds(row) and any(map(holds, others))
 
 
+def _as_in_pytorch(
+    order: tuple[int, ...], likes: Sequence[Leaf], family: tuple[object, ...]
+) -> bool:
+    """Whether shapes speak for Flax kernels that were left as PyTorch has them.
+
+    A source with `in` in front (GPT-2) is ported in both ways, so there the shapes have the
+    last word.
+    """
+    named = {last(parent(row.sources[0]).replace(".", "/")) for row in likes}
+    kept = order == tuple(range(len(order))) and not named & CONV1D
+    return kept and _flax_kernels(likes, family)
+
+
 def _outvoted(
     order: tuple[int, ...], squares: Sequence[Leaf], family: tuple[object, ...], holds: Holds
 ) -> bool:
-    """Whether shapes speak for an order that is not Flax's, and the values of squares for Flax's.
-
-    Then the oblong kernels were left as they are, and the squares are right. A source with
-    `in` in front (GPT-2) is ported in both ways, so there the shapes have the last word.
-    """
-    name, rank, front = family
-    usual = USUAL.get(int(str(rank)))
-    if name != "kernel" or usual is None or front is False or order == usual:
+    """Whether kernels that are all square were taken for another order than Flax's, and have it."""
+    usual = _flax_order(family)
+    if not _flax_kernels(squares, family) or usual is None or order == usual:
         return False
     right, left = (sum(holds(_ordered(row, o)) for row in squares) for o in (usual, order))
     return right > 0 and right >= 2 * left
 
 
+def _flax_kernels(rows: Sequence[Leaf], family: tuple[object, ...]) -> bool:
+    """Whether rows are Flax kernels of weights that PyTorch keeps with `out` in front."""
+    name, _, front, _ = family
+    return name == "kernel" and front is not False and all(
+        last(row.sources[0]) == "weight" for row in rows
+    )  # fmt: skip
+
+
 def _held_by_most(
-    likes: Sequence[Leaf], telling: Sequence[Leaf], holds: Holds
+    likes: Sequence[Leaf], telling: Sequence[Leaf], holds: Holds, family: tuple[object, ...]
 ) -> tuple[int, ...] | None:
-    """Of the orders that shapes speak for, the one that more leaves have by their values."""
-    orders = {order for row in telling if (order := order_of(row.rule))}
+    """Of the orders that shapes speak for, the one that more leaves have by their values.
+
+    Where as many have one as the other, it is that of Flax.
+    """
+    orders = {order for row in telling or likes if (order := order_of(row.rule))}
     votes = {o: sum(holds(_ordered(row, o)) for row in likes) for o in orders}
-    best, *others = sorted(orders, key=lambda o: -votes[o])
-    return best if not others or votes[best] > votes[others[0]] else None
+    usual = _flax_order(family) if _flax_kernels(likes, family) else None
+    best, *others = sorted(orders, key=lambda o: (-votes[o], o != usual))
+    alone = not others or votes[best] > votes[others[0]] or best == usual
+    return best if alone else None
 
 
 def _as_convolution(row: Leaf, shapes: Shapes) -> Leaf:
@@ -192,7 +231,7 @@ def _as_convolution(row: Leaf, shapes: Shapes) -> Leaf:
 
 
 def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:
-    """What rows must share to be laid out alike: name, rank, and whether `out` is in front."""
+    """What rows must share: name, rank, whether `out` is in front, whether they are stacked."""
     key = row.sources[0]
     shape = tuple(shapes[key])
     bias = shapes.get(f"{parent(key)}.bias")
@@ -201,7 +240,7 @@ def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:
         front = shape[0] == bias[0]
     if front is None and len(shape) == 2:
         front = _front_of_likes(key, shapes)
-    return (last(row.path), len(shape), front)
+    return (last(row.path), len(shape), front, row.join is not ONLY)
 
 
 def _front_of_likes(key: str, shapes: Shapes) -> bool:
@@ -225,16 +264,17 @@ def _questioned(row: Leaf, order: Sequence[int]) -> Leaf:
     """The row as one of two readings, its axes in `order` being the other."""
     if not hasattr(row, "confident"):
         return row
-    reason = "the oblong kernels lie in one order, and the square ones in another"
+    reason = "its kernels lie as PyTorch has them, and those of Flax are transposed"
     doubt = {"confident": False, "reason": reason, "alternatives": (_ordered(row, order),)}
     return replace(row, **doubt)  # type: ignore[arg-type]
 
 
 def _ordered(row: Leaf, order: Sequence[int]) -> Leaf:
     """The row with its axes in another order."""
-    return replace(row, rule=_rule(order))
+    return replace(row, rule=_rule(order, row.join is not ONLY))
 
 
-def _rule(order: Sequence[int]) -> Rule:
-    names = {2: "o i", 3: "o i k", 4: "o i h w", 5: "o i d h w"}[len(order)].split()
+def _rule(order: Sequence[int], led: bool = False) -> Rule:
+    plain = {2: "o i", 3: "o i k", 4: "o i h w", 5: "o i d h w"}[len(order) - led].split()
+    names = ["p", *plain] if led else plain
     return Rule(f"{' '.join(names)} -> {' '.join(names[a] for a in order)}")

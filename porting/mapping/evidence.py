@@ -22,10 +22,12 @@ class Relations:
     A square weight fits as it is and transposed. Its siblings that are not square fit one
     way only; the nearest of them decide. Without any, the convention of the two names does:
     a model of GPT-2's `Conv1D` has a packed `c_attn`, and one that attends without has none.
+    A Flax kernel is asked for siblings of its own rank: that a convolution was left as it is
+    tells nothing of the linear layers.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._known: list[tuple[tuple[str, ...], str]] = []
+        self._known: list[tuple[tuple[str, ...], str, int]] = []
         names = {name for pair in pairs for name in pair.source.path}
         attends = any(pair.source.role in ("q", "qkv") for pair in pairs)
         self._conv1d = CONV1D if "c_attn" in names or not attends else frozenset()
@@ -38,7 +40,7 @@ class Relations:
             found = {c.relation for c in candidates(source, target, pair.target.role)}
             relation = _packed_relation(source) or (found.pop() if len(found) == 1 else "")
             if relation in ("moved", "kept"):
-                self._known.append((pair.source.path, relation))
+                self._known.append((pair.source.path, relation, _rank(source)))
 
     def choose(self, pair: Pair, slot: str, fits: list[Layout]) -> tuple[Layout, list[Layout], str]:
         """The layout for one leaf, the other readings, and the doubt that is left."""
@@ -51,7 +53,9 @@ class Relations:
         if slot not in ("w", "v") or not {"moved", "kept"} <= relations:
             return fits[0], [], ""
         packed = _packed_relation(pair.source.parts.get(slot))
-        said, depth = ({packed}, 1) if packed else self._nearest(pair.source.path)
+        kernel = pair.target.parts["w"].name == "kernel"
+        rank = _rank(_of_weight(pair.source)) if kernel else 0
+        said, depth = ({packed}, 1) if packed else self._nearest(pair.source.path, rank)
         own = next((c for c in reversed(pair.source.path) if not c.isdigit()), "")
         chosen, doubt = fits[0].relation, ""
         if len(said) > 1:
@@ -63,12 +67,17 @@ class Relations:
         first = next(layout for layout in fits if layout.relation == chosen)
         return first, [layout for layout in fits if layout is not first], doubt
 
-    def _nearest(self, path: tuple[str, ...]) -> tuple[set[str], int]:
-        """What the nearest modules with an answer say, and how deep they share the path."""
+    def _nearest(self, path: tuple[str, ...], rank: int) -> tuple[set[str], int]:
+        """What the nearest modules with an answer say, and how deep they share the path.
+
+        Only those of `rank` axes are asked; of any rank for 0.
+        """
         best = -1
         said: set[str] = set()
         same: set[str] = set()
-        for other, relation in self._known:
+        for other, relation, own in self._known:
+            if rank not in (0, own):
+                continue
             depth = next(
                 (i for i, (a, b) in enumerate(zip(path, other, strict=False)) if a != b), 0
             )
@@ -81,6 +90,15 @@ class Relations:
         if len(said) > 1 and len(same) == 1:
             return same, max(best, 0)
         return said, max(best, 0)
+
+
+def _rank(part: Part) -> int:
+    """How many axes a tensor has, but for those that a join added."""
+    return len(part.shape) - bool(part.lead)
+
+
+def _of_weight(unit: Unit) -> Part:
+    return unit.parts["w"] if "w" in unit.parts else unit.parts["v"]
 
 
 def _packed_relation(part: Part | None) -> str:
@@ -100,9 +118,9 @@ class Flattens:
     """
 
     def __init__(self, sources: Sequence[Unit]) -> None:
-        weights = [unit.parts["w"].shape for unit in sources if "w" in unit.parts]
-        convs = [shape for shape in weights if len(shape) > 2]
-        linears = [shape for shape in weights if len(shape) == 2]
+        weights = [unit.parts["w"] for unit in sources if "w" in unit.parts]
+        convs = [part.shape for part in weights if _rank(part) > 2 and not part.lead]
+        linears = [part.shape for part in weights if len(part.shape) == 2]
         self._channels = [shape[0] for shape in convs if shape[0] > 1]
         self._space = max((len(shape) - 2 for shape in convs), default=0)
         bridged = any(into in self._channels for _, into in linears)

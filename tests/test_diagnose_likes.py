@@ -1,0 +1,133 @@
+"""The doctor where the fault itself misled the mapping: a leaf's likes tell what it should be."""
+
+import numpy as np
+import pytest
+
+from porting.doctor import diagnose, repair
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def whole(array):
+    return np.asarray(array, order="C")
+
+
+def accused(diagnosis, broken):
+    return [p for p, v in diagnosis.leaves.items() if v.status != "ok" and p not in broken]
+
+
+def repaired(source, leaves, diagnosis, right):
+    fixed = repair(source, leaves, diagnosis)
+    return all(np.array_equal(fixed[path], right[path]) for path in right)
+
+
+def patches(layers=2):
+    """A patch convolution and square linear layers."""
+    source = {"stem.weight": draw(8, 3, 4, 4), "stem.bias": draw(8)}
+    right = {"stem/kernel": whole(source["stem.weight"].transpose(2, 3, 1, 0))}
+    right["stem/bias"] = source["stem.bias"]
+    for n in range(layers):
+        for j, name in enumerate(("q", "k", "fc1")):
+            source[f"layers.{n}.{name}.weight"] = draw(8, 8, seed=10 * n + j)
+            right[f"layers/{n}/{name}/kernel"] = whole(source[f"layers.{n}.{name}.weight"].T)
+    return source, right
+
+
+def test_a_convolution_left_as_it_is_accuses_no_square_kernel():
+    source, right = patches()
+    broken = {**right, "stem/kernel": source["stem.weight"]}
+    diagnosis = diagnose(source, broken)
+    assert diagnosis.leaves["stem/kernel"].status == "wrong_layout"
+    assert not accused(diagnosis, {"stem/kernel"})
+    assert repaired(source, broken, diagnosis, right)
+
+
+def experts(layers=2, count=4, width=16):
+    """A router that is not square, and square experts that are stacked."""
+    source, right = {}, {}
+    for n in range(layers):
+        gate = f"layers.{n}.moe.gate.weight"
+        source[gate] = draw(count, width, seed=n)
+        right[f"layers/{n}/moe/gate/kernel"] = whole(source[gate].T)
+        for j, name in enumerate(("w1", "w2")):
+            keys = [f"layers.{n}.moe.experts.{e}.{name}.weight" for e in range(count)]
+            for e, key in enumerate(keys):
+                source[key] = draw(width, width, seed=100 * n + 10 * j + e)
+            made = np.stack([source[key].T for key in keys])
+            right[f"layers/{n}/moe/experts/{name}/kernel"] = made
+    return source, right
+
+
+def test_a_router_beside_stacked_experts_follows_no_flatten():
+    source, right = experts()
+    assert not accused(diagnose(source, right), ())
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_router_left_as_it_is_accuses_no_stacked_expert(layers):
+    source, right = experts(layers)
+    path = f"layers/{layers - 1}/moe/gate/kernel"
+    broken = {**right, path: whole(right[path].T)}
+    diagnosis = diagnose(source, broken)
+    assert diagnosis.leaves[path].kind == "untransposed"
+    assert not accused(diagnosis, {path})
+    assert repaired(source, broken, diagnosis, right)
+
+
+def kernels(sizes, bias):
+    """Linear layers of these sizes, `(out, in)` each."""
+    source, right = {}, {}
+    for name, (out, into) in sizes.items():
+        source[f"{name}.weight"] = draw(out, into, seed=ord(name[-1]))
+        right[f"{name}/kernel"] = whole(source[f"{name}.weight"].T)
+        if bias:
+            source[f"{name}.bias"] = right[f"{name}/bias"] = draw(out, seed=ord(name[-1]))
+    return source, right
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_kernels_that_all_lie_as_in_pytorch_are_told(bias):
+    sizes = {"net.a": (6, 6), "net.b": (9, 6), "net.c": (6, 9), "net.d": (4, 6)}
+    source, right = kernels(sizes, bias)
+    as_they_are = {p: whole(a.T) if a.ndim == 2 else a for p, a in right.items()}
+    diagnosis = diagnose(source, as_they_are)
+    found = {v.status for p, v in diagnosis.leaves.items() if p.endswith("kernel")}
+    assert found == {"wrong_layout" if bias else "ambiguous"}  # a Flax bias is as long as `out`
+    assert not bias or repaired(source, as_they_are, diagnosis, right)
+
+
+def test_kernels_of_conv1d_may_lie_either_way():
+    sizes = {"h.0.c_attn": (6, 18), "h.0.c_fc": (6, 24), "h.0.c_proj": (24, 6)}
+    source = {f"{name}.weight": draw(*size) for name, size in sizes.items()}
+    kept = {f"{name.replace('.', '/')}/kernel": source[f"{name}.weight"] for name in sizes}
+    assert not accused(diagnose(source, kept), ())
+    moved = {path: whole(kernel.T) for path, kernel in kept.items()}
+    assert not accused(diagnose(source, moved), ())
+
+
+def heads(packed, layers):
+    """Attention kernels `(in, heads, head_dim)`, q, k and v in one tensor or in three."""
+    source, right = {}, {}
+    for n in range(layers):
+        whole_ = draw(36, 12, seed=n)
+        names = ("query", "key", "value")
+        if packed:
+            source[f"blocks.{n}.attn.in_proj_weight"] = whole_
+        for name, part in zip(names, np.split(whole_, 3), strict=True):
+            if not packed:
+                source[f"blocks.{n}.attn.{name}.weight"] = part
+            right[f"blocks/{n}/attn/{name}/kernel"] = whole(part.T).reshape(12, 3, 4)
+    return source, right
+
+
+@pytest.mark.parametrize(("packed", "layers"), [(True, 1), (True, 3), (False, 3)])
+def test_axes_of_one_attention_kernel_in_another_order(packed, layers):
+    source, right = heads(packed, layers)
+    path = f"blocks/{layers - 1}/attn/key/kernel"
+    broken = {**right, path: whole(right[path].transpose(1, 2, 0))}
+    diagnosis = diagnose(source, broken)
+    assert diagnosis.leaves[path].status == "wrong_layout"
+    assert not accused(diagnosis, {path})
+    assert repaired(source, broken, diagnosis, right)
