@@ -131,3 +131,49 @@ def test_axes_of_one_attention_kernel_in_another_order(packed, layers):
     assert diagnosis.leaves[path].status == "wrong_layout"
     assert not accused(diagnosis, {path})
     assert repaired(source, broken, diagnosis, right)
+
+
+def test_ones_beside_values_near_one_are_no_cast_of_them():
+    source = {"norm.weight": np.float32([1.02, 0.97, 1.01, 0.99]), "fc.weight": draw(5, 4)}
+    leaves = {"norm/scale": np.ones(4, np.float32), "fc/kernel": whole(source["fc.weight"].T)}
+    verdict = diagnose(source, leaves).leaves["norm/scale"]
+    assert (verdict.status, verdict.kind) == ("unported", "ones")
+
+
+def test_a_constant_tensor_may_still_be_cast():
+    source = {"norm.weight": np.full(4, 0.3, np.float32), "fc.weight": draw(5, 4)}
+    narrow = source["norm.weight"].astype(np.float16).astype(np.float32)
+    leaves = {"norm/scale": narrow, "fc/kernel": whole(source["fc.weight"].T)}
+    verdict = diagnose(source, leaves).leaves["norm/scale"]
+    assert (verdict.status, verdict.kind) == ("changed", "cast")
+
+
+@pytest.mark.parametrize("size", [8, 12])
+def test_a_few_numbers_of_a_small_row_replaced(size):
+    source = {"fc.weight": draw(size, 3), "fc.bias": draw(size)}
+    right = {"fc/kernel": whole(source["fc.weight"].T), "fc/bias": source["fc.bias"]}
+    bias = right["fc/bias"].copy()
+    bias[3] = 9
+    verdict = diagnose(source, {**right, "fc/bias": bias}).leaves["fc/bias"]
+    assert (verdict.status, verdict.kind) == ("changed", "partly")
+
+
+def tables():
+    """Two tables of one width, and a linear layer as long as one of them is once padded."""
+    source = {"embed.weight": draw(9, 6), "positions.weight": draw(20, 6), "out.weight": draw(32, 6)}  # fmt: skip
+    right = {f"{name}/embedding": source[f"{name}.weight"] for name in ("embed", "positions")}
+    return source, right | {"out/kernel": whole(source["out.weight"].T)}
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+@pytest.mark.parametrize(("name", "length"), [("embed", 32), ("positions", 32), ("positions", 64)])
+def test_a_table_padded_far_beyond_its_length(name, length, fill):
+    source, right = tables()
+    path, table = f"{name}/embedding", source[f"{name}.weight"]
+    rest = fill * draw(length - len(table), 6, seed=5)
+    broken = {**right, path: np.concatenate([table, rest])}
+    diagnosis = diagnose(source, broken)
+    verdict = diagnosis.leaves[path]
+    assert (verdict.kind, verdict.expected_source) == ("padded", f"{name}.weight")
+    assert not accused(diagnosis, {path})
+    assert repaired(source, broken, diagnosis, right)

@@ -150,7 +150,7 @@ def other_pieces(q: Question) -> Holding | None:
     e, spent = q.evidence, 0
     if q.leaf.size < 4 * TELLING:
         return None
-    shares = e.sightings.shares(q.leaf, q.leaf.size // 2)
+    shares = e.sightings.shares(q.leaf, int(q.leaf.size * ENOUGH / 2))
     keys = [k for k in shares if k not in q.home and shares[k] >= ENOUGH / 2]
     partial: Holding | None = None
     for key in e.nearest(keys, q.home):

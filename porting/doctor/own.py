@@ -104,23 +104,45 @@ def own_part(q: Question) -> Holding | None:
     return None
 
 
+def own_padded(q: Question) -> Holding | None:
+    """The right array, whole, with slices before or behind it that are something else."""
+    assert q.expected is not None
+    have, due = q.leaf.shape, q.expected.shape
+    longer = [a for a, (n, m) in enumerate(zip(have, due, strict=False)) if n > m]
+    axis = longer[0] if len(longer) == 1 and len(have) == len(due) else -1
+    if axis < 0 or q.expected.size < TELLING or have[:axis] + have[axis + 1 :] != due[:axis] + due[axis + 1 :]:  # fmt: skip
+        return None
+    bits, length = q.bits_of(q.expected), due[axis]
+    for start in (0, have[axis] - length):
+        if equal(q.bits.take(range(start, start + length), axis=axis), bits):
+            index = np.full(have[axis], -1)
+            index[start : start + length] = np.arange(length)
+            return Holding(q.home, _by_slices(q, axis, index))
+    return None
+
+
+def _by_slices(q: Question, axis: int, index: np.ndarray) -> Arrangement:
+    """What the row of a leaf makes, but for slices along one axis of it that it has not."""
+    rule = q.row.rule if q.row else None
+    return Arrangement((), rule, "pieces", "", True, ((axis, index),))
+
+
 def own_partly(q: Question) -> Holding | None:
     """The right array of which some slices along one axis are something else."""
     assert q.expected is not None
-    if q.expected.shape != q.leaf.shape or q.leaf.size < 4 * TELLING:
+    if q.expected.shape != q.leaf.shape or q.leaf.size < 2 * TELLING:
         return None
     spots, bits = probes(q.leaf.shape), q.bits_of(q.expected)
     if np.mean(bits[spots] == q.bits[spots]) < ENOUGH / 2:
         return None
     same = bits == q.bits
+    if len(np.unique(bits[same])) < TELLING:
+        return None
     for axis in range(same.ndim):
         known = same.all(axis=tuple(a for a in range(same.ndim) if a != axis))
         if ENOUGH <= known.mean() < 1:
             index = np.where(known, np.arange(len(known)), -1)
-            found = Arrangement(
-                (), q.row.rule if q.row else None, "pieces", "", True, ((axis, index),)
-            )
-            return Holding(q.home, found)
+            return Holding(q.home, _by_slices(q, axis, index))
     return None
 
 

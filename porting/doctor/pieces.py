@@ -78,7 +78,8 @@ def assemble(source: np.ndarray, leaf: np.ndarray, sums: Sums | None = None) -> 
     """How the slices of `source` make up `leaf` (both bits), or None.
 
     Axes of size 1 carry nothing and are left out of the search. A leaf of which some slices
-    are not the source's gives a partial arrangement, if the rest is at least half of it.
+    are not the source's gives a partial arrangement, if the rest is at least half of it, or
+    all of a matrix (a table that was padded).
 
     Args:
         source: bits of a tensor.
@@ -101,13 +102,18 @@ def assemble(source: np.ndarray, leaf: np.ndarray, sums: Sums | None = None) -> 
             sums[axis] = slice_sums(source, (axis,))
         index = locate(slice_sums(leaf, axes), sums[axis])
         share = float(np.mean(index >= 0))
-        if share < ENOUGH:
+        if share < ENOUGH and not _all_there(index, source, axis):
             continue
         made = _complete(source, leaf, Axis(axis, axes, index))
         if made and not made.partial:
             return made
         best = best or made
     return best
+
+
+def _all_there(index: np.ndarray, source: np.ndarray, axis: int) -> bool:
+    """Whether all slices of a matrix are in the leaf, in their order."""
+    return source.ndim > 1 and np.array_equal(index[index >= 0], np.arange(source.shape[axis]))
 
 
 def shared(source: np.ndarray, leaf: np.ndarray) -> float:

@@ -40,10 +40,10 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
 
 def questions(q: Question) -> Iterator[Holding | None]:
     """All that is asked about a leaf, in order."""
-    if constant(q.bits):
-        yield own.own_cast(q)  # one number, as often as it stands there, tells no more
-        return
     own_tells = q.expected is not None and not constant(canonical(q.expected))
+    if constant(q.bits):  # one number, as often as it stands there, tells no more than a cast
+        yield None if own_tells else own.own_cast(q)
+        return
     for ask, of_own in QUESTIONS:
         if own_tells or not of_own:
             yield ask(q)
