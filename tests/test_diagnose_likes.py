@@ -177,3 +177,71 @@ def test_a_table_padded_far_beyond_its_length(name, length, fill):
     assert (verdict.kind, verdict.expected_source) == ("padded", f"{name}.weight")
     assert not accused(diagnosis, {path})
     assert repaired(source, broken, diagnosis, right)
+
+
+def grouped(layers=2):
+    """Attention with fewer key heads than query heads, all in one tensor."""
+    source, right = {}, {}
+    for n in range(layers):
+        key = f"layers.{n}.self_attn.qkv_proj.weight"
+        source[key] = draw(32, 16, seed=n)
+        for name, part in zip("qkv", np.split(source[key], [16, 24]), strict=True):
+            kernel = whole(part.T).reshape(16, -1, 4)
+            right[f"layers/{n}/self_attn/{name}_proj/kernel"] = kernel
+    return source, right
+
+
+def test_a_part_that_was_reshaped_after_it_was_cut():
+    source, right = grouped()
+    path = "layers/1/self_attn/k_proj/kernel"
+    part = source["layers.1.self_attn.qkv_proj.weight"][16:24]
+    broken = {**right, path: part.reshape(16, 2, 4)}
+    diagnosis = diagnose(source, broken)
+    verdict = diagnosis.leaves[path]
+    assert (verdict.status, verdict.kind) == ("wrong_layout", "reshaped")
+    assert verdict.rule == "[16:24, 0:16].reshape(16, 2, 4)"
+    assert repaired(source, broken, diagnosis, right)
+
+
+def test_parts_that_were_cut_by_columns():
+    source, right = heads(packed=True, layers=2)
+    columns = np.split(source["blocks.0.attn.in_proj_weight"], 3, axis=1)
+    names = ("query", "key", "value")
+    paths = [f"blocks/0/attn/{name}/kernel" for name in names]
+    cut = {p: whole(c).reshape(12, 3, 4) for p, c in zip(paths, columns, strict=True)}
+    diagnosis = diagnose(source, {**right, **cut})
+    found = [diagnosis.leaves[p] for p in paths]
+    assert {v.status for v in found} == {"wrong_layout"}
+    assert all("split" in (v.kind, *v.also) for v in found)
+    assert repaired(source, {**right, **cut}, diagnosis, right)
+
+
+def test_a_constant_that_no_name_tells_is_a_question():
+    values = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}
+    source = {
+        f"layers.{n}.bn.{k}": np.full(5, v, np.float32) for n in "012" for k, v in values.items()
+    }
+    source |= {f"layers.{n}.conv.weight": draw(5, 5, 3, 3, seed=ord(n)) for n in "012"}
+    leaves = {f"params/layers_{n}/bn/scale": np.ones(5, np.float32) for n in "012"}
+    leaves |= {f"params/layers_{n}/bn/bias": np.zeros(5, np.float32) for n in "012"}
+    for n in "012":
+        kernel = source[f"layers.{n}.conv.weight"].transpose(2, 3, 1, 0)
+        leaves[f"params/layers_{n}/conv/kernel"] = whole(kernel)
+    leaves |= {f"batch_stats/layers_{n}/bn/mean": np.zeros(5, np.float32) for n in "02"}
+    leaves |= {f"batch_stats/layers_{n}/bn/var": np.ones(5, np.float32) for n in "02"}
+    diagnosis = diagnose(source, leaves)
+    assert not [
+        v for v in diagnosis.leaves.values() if v.status not in ("ok", "ambiguous", "missing")
+    ]
+
+
+def test_a_transposed_convolution_left_as_it_is_gets_no_fix_of_a_convolution():
+    source = {"gen.deconv.weight": draw(6, 5, 4, 4), "gen.conv.weight": draw(7, 5, 3, 3)}
+    leaves = {"gen/deconv/kernel": source["gen.deconv.weight"]}
+    leaves["gen/conv/kernel"] = whole(source["gen.conv.weight"].transpose(2, 3, 1, 0))
+    diagnosis = diagnose(source, leaves)
+    verdict = diagnosis.leaves["gen/deconv/kernel"]
+    assert not accused(diagnosis, {"gen/deconv/kernel"})
+    assert verdict.status == "wrong_layout"
+    due = whole(source["gen.deconv.weight"][:, :, ::-1, ::-1].transpose(2, 3, 0, 1))
+    assert np.array_equal(repair(source, leaves, diagnosis)["gen/deconv/kernel"], due)

@@ -9,6 +9,7 @@ import numpy as np
 from porting.doctor.arrange import Arrangement
 from porting.doctor.bits import canonical
 from porting.doctor.evidence import Evidence
+from porting.doctor.kinds import Named
 from porting.doctor.proposals import Extent, extent
 from porting.doctor.table import Table
 from porting.doctor.values import Change, narrow_type, rounding, single
@@ -26,6 +27,7 @@ class Holding:
         note: what a reader should know.
         others: keys that hold the same values.
         other: the path of the leaf that should hold this, "" if it is not known.
+        named: what was done to the order, where that is known without the rule.
     """
 
     keys: tuple[str, ...]
@@ -34,6 +36,7 @@ class Holding:
     note: str = ""
     others: tuple[str, ...] = ()
     other: str = ""
+    named: Named | None = None
 
 
 @dataclass

@@ -167,8 +167,8 @@ def _what(found: Holding) -> str:
 def _layout_name(q: Question, found: Holding, row: Leaf | None) -> Named | None:
     """What was done wrong to what `row` makes; None if nothing was but to its values."""
     expected = q.evidence.expected(row)
-    if found.arrangement is None or row is None or expected is None:
-        return None
+    if found.named or found.arrangement is None or row is None or expected is None:
+        return found.named
     source = q.evidence.joined(row)
     if equal(_bits(q, found, expected), q.bits):
         return None

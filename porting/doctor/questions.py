@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from porting.doctor import altered, others, own
+from porting.doctor import altered, cuts, others, own
 from porting.doctor.bits import canonical, constant
 from porting.doctor.holding import Holding, Question
 
@@ -26,8 +26,11 @@ QUESTIONS: tuple[tuple[Callable[[Question], Holding | None], bool], ...] = (
     (own.own_part, True),
     (altered.own_changed, True),
     (altered.own_summed, True),
+    (own.own_padded, True),
+    (cuts.cut_elsewhere, True),
     (own.own_pieces, True),
     (own.own_narrowed_pieces, True),
+    (cuts.own_cut, True),
     (own.own_partly, True),
     (altered.own_resized_changed, True),
     (altered.own_changed_rearranged, True),

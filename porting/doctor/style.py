@@ -15,12 +15,16 @@ from porting.doctor.names import in_place, last, numbers, parent, template
 from porting.layouts import Rule
 from porting.leaves import ONLY, STACK, Leaf
 from porting.mapping.evidence import CONV1D
+from porting.mapping.names import components, role
 
 Shapes = Mapping[str, Sequence[int]]
 Holds = Callable[[Leaf], bool]
 
 #: rank of the source -> the order of its axes in a Flax kernel
 USUAL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
+
+#: rank -> the port of a transposed convolution, written with the axes of a convolution
+TURNED = {3: "o i k -> -k o i", 4: "o i h w -> -h -w o i", 5: "o i d h w -> -d -h -w o i"}
 
 
 def order_of(rule: Rule) -> tuple[int, ...] | None:
@@ -112,7 +116,7 @@ def restyled(
     rows = {path: _as_convolution(row, shapes) for path, row in rows.items()}
     groups: dict[tuple[object, ...], list[Leaf]] = {}
     for row in rows.values():
-        plain = len(row.sources) == 1 if row.join is ONLY else row.join is STACK
+        plain = row.join in (ONLY, STACK) and not deconvolves(row.path)
         if plain and order_of(row.rule) is not None and len(shapes.get(row.sources[0], ())) > 1:
             groups.setdefault(_family(row, shapes), []).append(row)
     found = (_in_line(likes, family, shapes, holds) for family, likes in groups.items())
@@ -144,6 +148,15 @@ def _in_line(
     if order is None:
         return []
     return [_ordered(row, order) for row in touched if order_of(row.rule) != order]
+
+
+def deconvolves(path: str) -> bool:
+    """Whether the name of a leaf's module says that it is a transposed convolution.
+
+    >>> deconvolves("gen/deconv1/kernel"), deconvolves("gen/conv1/kernel")
+    (True, False)
+    """
+    return role(components(parent(path))) == "deconv"
 
 
 def _oblong(row: Leaf, shapes: Shapes) -> bool:

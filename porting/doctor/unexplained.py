@@ -54,11 +54,13 @@ def _constant(q: Question, path: str) -> LeafVerdict:
         for key in e.nearest(e.of_size(q.leaf.size), q.home)
         if key not in q.home and _holds_only(e.array(key), value)
     ]
-    what = f"All its {q.leaf.size:,} values are {number:g}"
+    values = "Its value is" if q.leaf.size == 1 else f"All its {q.leaf.size:,} values are"
+    what = f"{values} {number:g}"
     note = f"{what}: left at its init."
     if alike:
         note = f"{what}: left at its init, or {alike[0]}, which is as constant."
-    verdict = plain_verdict(q, path, "unported", source=None, rule=None, kind=kind, note=note)
+    status = "ambiguous" if alike and not q.home else "unported"
+    verdict = plain_verdict(q, path, status, source=None, rule=None, kind=kind, note=note)
     return replace(verdict, alternatives=tuple(alike))
 
 

@@ -14,7 +14,7 @@ from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.judge import judge
 from porting.doctor.names import alike, last
-from porting.doctor.style import USUAL
+from porting.doctor.style import TURNED, USUAL, deconvolves
 from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
@@ -37,11 +37,12 @@ def claimed(key: str, verdicts: Verdicts, but: str) -> bool:
 
 def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Evidence) -> Leaf | None:
     """What leaves of this name are in this port, applied to `key`; else what is usual."""
-    rank, name = len(evidence.shapes[key]), last(path)
+    rank, name, turned = len(evidence.shapes[key]), last(path), deconvolves(path)
     votes: Counter[str] = Counter()
     found: dict[str, Rule] = {}
     for row in rows.values():
         same = len(row.sources) == 1 and last(row.path) == name and not row.rule.selects
+        same = same and deconvolves(row.path) == turned
         fits = same and evidence.expected(Leaf(path, (key,), row.rule)) is not None
         if fits and len(evidence.shapes.get(row.sources[0], ())) == rank:
             votes[str(row.rule)] += 1
@@ -50,6 +51,8 @@ def conventional(path: str, key: str, rows: Mapping[str, Leaf], evidence: Eviden
         return Leaf(path, (key,), found[votes.most_common(1)[0][0]])
     if name != "kernel":
         return Leaf(path, (key,), identity(rank)) if rank else None
+    if turned and rank in TURNED:
+        return Leaf(path, (key,), Rule(TURNED[rank]))
     names, order = axis_names(rank), USUAL.get(rank)
     if order is None:
         return None

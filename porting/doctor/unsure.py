@@ -12,6 +12,7 @@ from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.judge import judge
 from porting.doctor.names import alike, last, parent, template
+from porting.doctor.style import TURNED
 from porting.doctor.unmapped import Verdicts, accepted, claimed, conventional, unmapped
 from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule
@@ -24,8 +25,6 @@ FLATTENED = {"flatten", "heads", "permuted", "blocks", "rotary"}
 TURNABLE = {"transposed", "untransposed"}
 
 TURNS = {"flipped", "axes", "rearranged"}
-#: rank -> the port of a transposed convolution, written with the axes of a convolution
-TURNED = {3: "o i k -> -k o i", 4: "o i h w -> -h -w o i", 5: "o i d h w -> -d -h -w o i"}
 DECONVOLUTION = (
     "Reversed along its spatial axes, in and out exchanged: right if the layer is a transposed "
     "convolution, wrong if it is a convolution. The names do not tell."
