@@ -245,3 +245,32 @@ def test_a_transposed_convolution_left_as_it_is_gets_no_fix_of_a_convolution():
     assert verdict.status == "wrong_layout"
     due = whole(source["gen.deconv.weight"][:, :, ::-1, ::-1].transpose(2, 3, 0, 1))
     assert np.array_equal(repair(source, leaves, diagnosis)["gen/deconv/kernel"], due)
+
+
+def test_whole_layers_of_packed_parts_exchanged_are_one_finding():
+    source, right = heads(packed=True, layers=3)
+    both = {p: p.replace("/0/", "/2/") for p in right if "/0/" in p}
+    both |= {there: here for here, there in both.items()}
+    broken = {p: right[both.get(p, p)] for p in right}
+    (finding,) = diagnose(source, broken).findings
+    assert finding.title.startswith("Exchanged between layers: blocks/0 and blocks/2 (")
+
+
+def test_query_and_key_of_one_module_exchanged_are_one_finding():
+    source, right = heads(packed=True, layers=3)
+    for n in range(3):
+        source[f"blocks.{n}.attn.in_proj_bias"] = draw(36, seed=n)
+        parts = np.split(source[f"blocks.{n}.attn.in_proj_bias"], 3)
+        for name, part in zip(("query", "key", "value"), parts, strict=True):
+            right[f"blocks/{n}/attn/{name}/bias"] = part.reshape(3, 4)
+
+    def other(path, number):
+        """The leaf of one module that is exchanged with the leaf at `path`."""
+        swapped = {"query": "key", "key": "query"}
+        stem, name, leaf = path.rsplit("/", 2)
+        return f"{stem}/{swapped.get(name, name)}/{leaf}" if number in path else path
+
+    (one,) = diagnose(source, {p: right[other(p, "/1/")] for p in right}).findings
+    assert one.title == "query and key exchanged in blocks/1/attn."
+    (every,) = diagnose(source, {p: right[other(p, "/")] for p in right}).findings
+    assert every.title == "query and key exchanged in layers 0…2."

@@ -62,17 +62,20 @@ def findings(
 
 def _key(v: LeafVerdict) -> tuple[str, ...]:
     """What verdicts must share to be one finding."""
-    if v.kind == "exchanged" and v.holds:
-        return (v.status, v.kind, *v.also, *sorted([template(v.holds), template(v.path)]))
-    if v.status == "wrong_source" and v.kind == "exchanged":
-        keys = template(v.source or ""), template(v.expected_source or "")
-        pair = ("layers",) if keys[0] == keys[1] else difference(*keys)
-        return (v.status, v.kind, *v.also, *sorted(pair))
+    if v.kind == "exchanged":
+        return (v.status, v.kind, *v.also, *_pair(v))
     if v.status == "changed":
         return (v.status, v.kind, v.note.split(".")[0] if v.kind != "scaled" else v.note)
     if v.status == "wrong_source" and v.kind == "other":
         return (v.status, v.kind, *v.also, template(v.path), template(v.source or ""))
     return (v.status, v.kind, *v.also)
+
+
+def _pair(v: LeafVerdict) -> tuple[str, ...]:
+    """The names that were exchanged; ("layers",) for the same leaf of two layers."""
+    both = [v.holds, v.path] if v.holds else [v.source or "", v.expected_source or ""]
+    a, b = (template(name).replace("/", ".") for name in both)
+    return ("layers",) if a == b else tuple(sorted(difference(a, b)))
 
 
 def _finding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from porting.doctor.kinds import LAYOUTS
 from porting.doctor.names import numbers, template
@@ -171,12 +172,26 @@ def _exchange_title(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict
         a, b = first.path.replace("/", "."), first.holds.replace("/", ".")
     names = difference(a, b)
     layers = {n for v in group for n in numbers(v.path)[:1]}
-    if template(a) == template(b) and not first.holds:
+    if template(a) == template(b):
         return _layers_exchanged(group, verdicts)
-    where = (
-        f" in layers {spans(layers)}" if len(layers) > 1 else f": {places(v.path for v in group)}"
-    )
+    modules = _common_modules(group)
+    where = f": {places(v.path for v in group)}"
+    if len(layers) > 1:
+        where = f" in layers {spans(layers)}"
+    elif len(group) > 2 and all(modules):
+        where = f" in {places(modules)}"
     return f"{names[0]} and {names[1]} exchanged{where}."
+
+
+def _common_modules(group: list[LeafVerdict]) -> list[str]:
+    """The modules that hold both leaves of each pair that was exchanged, "" for none."""
+    of_key = {v.expected_source: v.path for v in group}
+    found = {}
+    for v in group:
+        pair = v.path.split("/"), (v.holds or of_key.get(v.source, v.path)).split("/")
+        same = takewhile(lambda both: both[0] == both[1], zip(*pair, strict=False))
+        found["/".join(part for part, _ in same)] = None
+    return list(found)
 
 
 def _layers_exchanged(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) -> str:
