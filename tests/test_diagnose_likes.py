@@ -25,22 +25,24 @@ def repaired(source, leaves, diagnosis, right):
 
 def patches(layers=2):
     """A patch convolution and square linear layers."""
-    source = {"stem.weight": draw(8, 3, 4, 4), "stem.bias": draw(8)}
-    right = {"stem/kernel": whole(source["stem.weight"].transpose(2, 3, 1, 0))}
-    right["stem/bias"] = source["stem.bias"]
+    source = {"vit.stem.weight": draw(8, 3, 4, 4), "vit.stem.bias": draw(8)}
+    right = {"vit/stem/kernel": whole(source["vit.stem.weight"].transpose(2, 3, 1, 0))}
+    right["vit/stem/bias"] = source["vit.stem.bias"]
     for n in range(layers):
         for j, name in enumerate(("q", "k", "fc1")):
-            source[f"layers.{n}.{name}.weight"] = draw(8, 8, seed=10 * n + j)
-            right[f"layers/{n}/{name}/kernel"] = whole(source[f"layers.{n}.{name}.weight"].T)
+            source[f"vit.layers.{n}.{name}.weight"] = draw(8, 8, seed=10 * n + j)
+            right[f"vit/layers/{n}/{name}/kernel"] = whole(
+                source[f"vit.layers.{n}.{name}.weight"].T
+            )
     return source, right
 
 
 def test_a_convolution_left_as_it_is_accuses_no_square_kernel():
     source, right = patches()
-    broken = {**right, "stem/kernel": source["stem.weight"]}
+    broken = {**right, "vit/stem/kernel": source["vit.stem.weight"]}
     diagnosis = diagnose(source, broken)
-    assert diagnosis.leaves["stem/kernel"].status == "wrong_layout"
-    assert not accused(diagnosis, {"stem/kernel"})
+    assert diagnosis.leaves["vit/stem/kernel"].status == "wrong_layout"
+    assert not accused(diagnosis, {"vit/stem/kernel"})
     assert repaired(source, broken, diagnosis, right)
 
 

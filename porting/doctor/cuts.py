@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from porting.doctor.arrange import Arrangement, find
 from porting.doctor.bits import fingerprint
@@ -14,6 +11,7 @@ from porting.doctor.holding import Holding, Question
 from porting.doctor.kinds import Named
 from porting.doctor.own import joined_of
 from porting.doctor.steps import Step
+from porting.layouts import Axis, Rule
 
 Cut = tuple[slice, ...]
 
@@ -42,8 +40,7 @@ def _own(q: Question) -> Cut | None:
         return None
     if q.expected.size != q.leaf.size:
         return None
-    shape = joined_of(q).shape
-    return _box(q.row.rule.apply(np.arange(math.prod(shape)).reshape(shape)), shape)
+    return _box(q.row.rule, joined_of(q).shape)
 
 
 def _rearranged(q: Question, cut: Cut, named: Named | None) -> Holding | None:
@@ -59,15 +56,38 @@ def _rearranged(q: Question, cut: Cut, named: Named | None) -> Holding | None:
     return Holding(q.home, Arrangement(steps, None, found.kind), named=named)
 
 
-def _box(places: np.ndarray, shape: Sequence[int]) -> Cut | None:
-    """The slices that hold these places of an array, if they hold no others.
+def _box(rule: Rule, shape: Sequence[int]) -> Cut | None:
+    """The block of an array of `shape` that a rule takes, or None if that is no one block.
 
-    >>> _box(np.array([[2, 4], [3, 5]]), (4, 2))
-    (slice(1, 3, None), slice(0, 2, None))
+    >>> _box(Rule("(p=1 o) i -> i o", {"p": 3}), (12, 5))
+    (slice(4, 8, None), slice(0, 5, None))
+    >>> _box(Rule("(h p=1 d) i -> i h d", {"p": 3, "h": 2}), (12, 5)) is None
+    True
     """
-    ends = [(int(a.min()), int(a.max()) + 1) for a in np.unravel_index(places, shape)]
-    whole = math.prod(stop - start for start, stop in ends) == places.size
-    return tuple(slice(*pair) for pair in ends) if whole else None
+    sizes = rule.axis_sizes(shape)
+    found = [_block(axis, n, sizes) for axis, n in zip(rule.sides[0], shape, strict=True)]
+    cut = tuple(block for block in found if block is not None)
+    return cut if len(cut) == len(shape) else None
+
+
+def _block(axis: Axis, length: int, sizes: Mapping[str, int]) -> slice | None:
+    """What is taken of one axis, if it is one block: part of all, or of its outermost atom."""
+    if axis.parts and axis.take is not None:
+        return _scaled(axis.take, length, 1)
+    first, *rest = axis.atoms
+    if any(atom.take is not None for atom in rest):
+        return None
+    if first.take is None:
+        return slice(0, length)
+    return _scaled(first.take, length, length // sizes.get(first.name, length))
+
+
+def _scaled(take: int | slice, length: int, each: int) -> slice:
+    """A number or a range of blocks, `each` long, as a range of slices."""
+    if isinstance(take, int):
+        return slice(take * each, (take + 1) * each)
+    start, stop, _ = take.indices(length // each)
+    return slice(start * each, stop * each)
 
 
 def _others(own: Cut, shape: Sequence[int]) -> Iterator[tuple[Cut, Named]]:
