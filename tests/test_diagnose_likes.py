@@ -100,6 +100,18 @@ def test_kernels_that_all_lie_as_in_pytorch_are_told(bias):
     assert not bias or repaired(source, as_they_are, diagnosis, right)
 
 
+def test_the_width_of_the_model_tells_which_side_of_a_layer_is_its_input():
+    sizes = {"attn.q_proj": (6, 6), "attn.k_proj": (3, 6), "mlp.up_proj": (9, 6), "mlp.down_proj": (6, 9)}  # fmt: skip
+    source, right = kernels(sizes, bias=False)
+    source["norm.weight"] = right["norm/scale"] = draw(6)
+    as_they_are = {p: whole(a.T) if a.ndim == 2 else a for p, a in right.items()}
+    diagnosis = diagnose(source, as_they_are)
+    (finding,) = diagnosis.findings
+    assert finding.title == "Every two-dimensional kernel: not transposed."
+    assert repaired(source, as_they_are, diagnosis, right)
+    assert not accused(diagnose(source, right), ())
+
+
 def test_kernels_of_conv1d_may_lie_either_way():
     sizes = {"h.0.c_attn": (6, 18), "h.0.c_fc": (6, 24), "h.0.c_proj": (24, 6)}
     source = {f"{name}.weight": draw(*size) for name, size in sizes.items()}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from porting.doctor.fronts import out_first, out_in_front
 from porting.doctor.names import in_place, last, numbers, parent, template
 from porting.layouts import Rule
 from porting.leaves import ONLY, STACK, Leaf
@@ -131,18 +132,21 @@ def _in_line(
     order, touched = _usual_of(telling or likes, family), telling or likes
     if holds is not None:
         squares = [row for row in likes if row not in telling]
-        proved = any(_out_first(row, shapes) for row in telling)
-        if len(telling) == 1 and not proved and _backed(telling[0], likes, holds):
+        usual = _flax_order(family)
+        if (
+            usual
+            and _flax_kernels(likes, family)
+            and out_first([row.sources[0] for row in telling], shapes)
+        ):
+            return [_sure(_ordered(row, usual)) for row in likes]
+        if len(telling) == 1 and _backed(telling[0], likes, holds):
             return []
         if order is None:
             order, touched = _held_by_most(likes, telling, holds, family), likes
-        elif telling and _as_in_pytorch(order, likes, family):
-            usual = _flax_order(family)
-            if not proved:
-                return [_questioned(_ordered(row, usual), order) for row in likes]
-            return [_sure(_ordered(row, usual)) for row in likes]
+        elif usual and telling and _as_in_pytorch(order, likes, family):
+            return [_questioned(_ordered(row, usual), order) for row in likes]
         elif not telling and _outvoted(order, squares, family, holds):
-            order = _flax_order(family)
+            order = usual
         elif telling:
             touched = [*telling, *(row for row in squares if holds(_ordered(row, order)))]
     if order is None:
@@ -246,31 +250,9 @@ def _as_convolution(row: Leaf, shapes: Shapes) -> Leaf:
 def _family(row: Leaf, shapes: Shapes) -> tuple[object, ...]:
     """What rows must share: name, rank, whether `out` is in front, whether they are stacked."""
     key = row.sources[0]
-    shape = tuple(shapes[key])
-    bias = shapes.get(f"{parent(key)}.bias")
-    front = None
-    if bias is not None and len(shape) == 2 and shape[0] != shape[1] and len(bias) == 1:
-        front = shape[0] == bias[0]
-    if front is None and len(shape) == 2:
-        front = _front_of_likes(key, shapes)
-    return (last(row.path), len(shape), front, row.join is not ONLY)
-
-
-def _front_of_likes(key: str, shapes: Shapes) -> bool:
-    """Whether `out` comes first in the source: so in PyTorch, but for GPT-2's Conv1D."""
-    stem, numbered, _ = template(key).partition("#")
-    oblong = (k for k, s in shapes.items() if numbered and len(s) == 2 and s[0] != s[1])
-    for other in oblong:
-        bias = shapes.get(f"{parent(other)}.bias")
-        if bias is not None and template(other).partition("#")[0] == stem:
-            return tuple(bias) == (shapes[other][0],)
-    return True
-
-
-def _out_first(row: Leaf, shapes: Shapes) -> bool:
-    """Whether the bias beside an oblong kernel proves that `out` comes first in the source."""
-    bias = shapes.get(f"{parent(row.sources[0])}.bias")
-    return bias is not None and tuple(bias) == tuple(shapes[row.sources[0]])[:1]
+    rank = len(shapes[key])
+    front = out_in_front(key, shapes) if rank == 2 else None
+    return (last(row.path), rank, front, row.join is not ONLY)
 
 
 def _questioned(row: Leaf, order: Sequence[int]) -> Leaf:

@@ -186,7 +186,7 @@ def _exchange_title(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict
 def _common_modules(group: list[LeafVerdict]) -> list[str]:
     """The modules that hold both leaves of each pair that was exchanged, "" for none."""
     of_key = {v.expected_source: v.path for v in group}
-    found = {}
+    found: dict[str, None] = {}
     for v in group:
         pair = v.path.split("/"), (v.holds or of_key.get(v.source, v.path)).split("/")
         same = takewhile(lambda both: both[0] == both[1], zip(*pair, strict=False))
