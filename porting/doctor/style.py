@@ -67,9 +67,22 @@ def renumbered(
         moved = sum(map(holds, better.values())) if holds is not None else 0
         better = better if moved > len(held) else {}
     else:
-        kept = {template(path) for path in told.keys() - set(odd)}
-        better = {path: row for path, row in better.items() if template(path) in kept}
+        kept = {_list_of(told[path]) for path in told.keys() - set(odd)}
+        better = {path: row for path, row in better.items() if _list_of(rows[path]) in kept}
     return {**rows, **{path: row for path, row in better.items() if path not in held}}
+
+
+def _list_of(row: Leaf) -> tuple[str, str]:
+    """What rows share that must keep their layers alike: the lists that they are in on both sides.
+
+    Where a list of lists is one list, or has more numbers, only the same leaf of other layers
+    tells.
+    """
+    names = template(row.path), template(row.sources[0])
+    if names[0].count("#") != names[1].count("#"):
+        return names
+    path, key = (name.rpartition("#")[0] for name in names)
+    return path, key
 
 
 def _in_layer(row: Leaf, shapes: Shapes) -> Leaf | None:
