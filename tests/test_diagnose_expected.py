@@ -11,7 +11,8 @@ from porting.doctor import diagnose, repair
 from porting.doctor.foretell import predicted_path
 from porting.doctor.names import alike
 from porting.doctor.renamed import odd_paths
-from porting.doctor.style import order_of, renumbered, restyled
+from porting.doctor.renumbered import renumbered
+from porting.doctor.style import order_of, restyled
 from porting.layouts import Rule, identity
 from porting.leaves import Leaf
 from porting.mapping import infer_mapping

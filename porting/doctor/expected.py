@@ -16,7 +16,8 @@ from porting.doctor.names import parent
 from porting.doctor.parts import missing_parts
 from porting.doctor.placed import placed
 from porting.doctor.readings import has_values
-from porting.doctor.style import renumbered, restyled
+from porting.doctor.renumbered import renumbered
+from porting.doctor.style import restyled
 from porting.doctor.unmapped import conventional
 from porting.leaves import Leaf
 

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from porting.doctor.names import template
-from porting.doctor.titles import TITLES, difference, done, places
+from porting.doctor.titles import TITLES, done
 from porting.doctor.verdict import LeafVerdict
+from porting.doctor.wording import difference, places
 
 #: severity -> order in the report
 SEVERITIES = {"error": 0, "warning": 1, "note": 2}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from porting.doctor.kinds import LAYOUTS
 from porting.doctor.names import numbers, template
 from porting.doctor.relations import homes
 from porting.doctor.verdict import LeafVerdict
-from porting.errors import number_of
+from porting.doctor.wording import apart, difference, few, places, spans
 from porting.mapping.names import natural
 from porting.tree import fold
 
@@ -97,44 +97,6 @@ def _square_kernel(path: str, shape: Sequence[int]) -> bool:
     return len(shape) == 2 and shape[0] == shape[1] and path.endswith("kernel")
 
 
-def places(paths: Iterable[str]) -> str:
-    """Paths with the numbers that vary written as a range.
-
-    >>> places(["h/0/bias", "h/1/bias", "h/2/bias"])
-    'h/0…2/bias'
-    """
-    groups: dict[str, list[tuple[int, ...]]] = {}
-    paths = list(paths)
-    for path in paths:
-        groups.setdefault(template(path), []).append(numbers(path))
-    if len(groups) > 3:
-        return number_of(len(paths), "leaf")
-    return ", ".join(_ranged(stem, values) for stem, values in groups.items())
-
-
-def _ranged(stem: str, values: list[tuple[int, ...]]) -> str:
-    text = stem
-    for column in zip(*values, strict=True):
-        text = text.replace("#", spans(column), 1)
-    return text
-
-
-def spans(values: Iterable[int]) -> str:
-    """Numbers as ranges.
-
-    >>> spans([0, 1, 2, 5])
-    '0…2,5'
-    """
-    ordered = sorted(set(values))
-    runs: list[list[int]] = []
-    for n in ordered:
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}…{r[-1]}" for r in runs)
-
-
 def _source_title(
     group: list[LeafVerdict],
     verdicts: Mapping[str, LeafVerdict],
@@ -156,7 +118,7 @@ def _layer_title(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) 
     where, held = places(v.path for v in group), _held(group)
     pairs = _layers_of(group, verdicts)
     if pairs and len({template(v.path) for v in group}) > 3:
-        held = _few(f"{a} holds {b}" for a, b in sorted(pairs))
+        held = few(f"{a} holds {b}" for a, b in sorted(pairs))
     return f"{where}: from another layer ({held})."
 
 
@@ -197,7 +159,7 @@ def _common_modules(group: list[LeafVerdict]) -> list[str]:
 def _layers_exchanged(group: list[LeafVerdict], verdicts: Mapping[str, LeafVerdict]) -> str:
     """ "Exchanged between layers: h/2 and h/9 (12 leaves)."."""
     pairs = {tuple(sorted(pair, key=natural)) for pair in _layers_of(group, verdicts)}
-    text = _few(f"{a} and {b}" for a, b in sorted(pairs))
+    text = few(f"{a} and {b}" for a, b in sorted(pairs))
     return f"Exchanged between layers: {text} ({places(v.path for v in group)})."
 
 
@@ -208,37 +170,6 @@ def _layers_of(
     belongs = homes(verdicts)
     moved = ((v.path, belongs[v.path]) for v in group if v.path in belongs)
     return {apart(*(_COLLECTION.sub("", path) for path in pair)) for pair in moved}
-
-
-def _few(texts: Iterable[str]) -> str:
-    """The first three of some texts in a line."""
-    texts = list(texts)
-    return "; ".join(texts[:3]) + " …" * (len(texts) > 3)
-
-
-def apart(a: str, b: str) -> tuple[str, str]:
-    """The beginnings of two paths of one form up to the last part in which they differ.
-
-    >>> apart("h/2/q/kernel", "h/9/q/kernel")
-    ('h/2', 'h/9')
-    """
-    left, right = a.split("/"), b.split("/")
-    end = max(n for n, (x, y) in enumerate(zip(left, right, strict=True), 1) if x != y)
-    return "/".join(left[:end]), "/".join(right[:end])
-
-
-def difference(a: str, b: str) -> tuple[str, str]:
-    """The parts in which two keys differ.
-
-    >>> difference("layer.0.query.weight", "layer.0.key.weight")
-    ('query', 'key')
-    """
-    left, right = a.split("."), b.split(".")
-    if len(left) == len(right):
-        differ = [(x, y) for x, y in zip(left, right, strict=True) if x != y]
-        if differ:
-            return ".".join(x for x, _ in differ), ".".join(y for _, y in differ)
-    return a, b
 
 
 def _changed_title(
