@@ -379,7 +379,7 @@ def test_the_command_line_tries_variants_on_the_leaves_of_the_file(tmp_path):
     arguments = ["doctor", *files[:2], "--traces", *files[2:]]
     printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 1
-    assert "Parity is restored by epsilon 1e-05" in printed.output.replace("\n", " ")
+    assert "Parity is restored by epsilon 1e-05" in " ".join(printed.output.split())
     answer = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert answer["verdict"] == "parts"
     clean = CliRunner().invoke(app, [*arguments[:4], files[2], files[2]])

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from porting.trace.functions import Leaves, dense
+from porting.trace.rotary import rotate
 
 #: Operands that are no masks.
 PARTS = ("q", "k", "v", "qkv", "cos", "sin", "rows")
@@ -43,77 +44,6 @@ SPLITS = {
 }
 ROLES = ("q, k, v", "k, q, v", "q, v, k", "v, k, q", "k, v, q", "v, q, k")
 HIDDEN = -1e30  #: what a masked score is
-
-
-def narrow(x: np.ndarray) -> np.ndarray:
-    """Rounded to bfloat16 and back.
-
-    >>> float(narrow(np.float64(1.001)))
-    1.0
-    """
-    import ml_dtypes
-
-    return x.astype(ml_dtypes.bfloat16).astype(np.float64)
-
-
-def angles(length: int, half: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """The cosines and sines of rotary positions from 0, of (length, half).
-
-    >>> [a.tolist() for a in angles(1, 2, 1e4)]
-    [[[1.0, 1.0]], [[0.0, 0.0]]]
-    """
-    angle = np.arange(length)[:, None] * base ** (-np.arange(half) / half)
-    return np.cos(angle), np.sin(angle)
-
-
-def rotate(
-    x: np.ndarray,
-    style: str,
-    base: float = 1e4,
-    share: float = 1.0,
-    given: tuple[np.ndarray, np.ndarray] | None = None,
-    precision: str = "float32",
-) -> np.ndarray:
-    """Rotary positions on (b, t, heads, width).
-
-    Args:
-        x: the queries or keys.
-        style: `none`, `half-split` or `interleaved`; `by the given angles` may follow.
-        base: of the angles, where none are given.
-        share: the share of the width that turns.
-        given: cosines and sines, of (t, width) or (b, t, width); of fewer tokens than `x`
-            has, they are those of the last ones.
-        precision: `bfloat16 in the rotation` rounds every step.
-
-    >>> rotate(np.ones((1, 1, 1, 4)), "half-split").tolist()
-    [[[[1.0, 1.0, 1.0, 1.0]]]]
-    """
-    if style == "none":
-        return x
-    rounded = narrow if precision == "bfloat16 in the rotation" else np.asarray
-    width = int(x.shape[-1] * share)
-    half, split = width // 2, style.startswith("half-split")
-    if "given" in style and given is not None:
-        wide = given[0].shape[-1] > half
-        take = slice(0, half) if split or not wide else slice(0, None, 2)
-        cos, sin = (a[..., None, take] for a in given)
-    else:
-        cos, sin = (a[:, None] for a in angles(x.shape[1], half, base))
-    sin = -sin if "backwards" in style else sin
-    cos, sin, x = rounded(cos), rounded(sin), rounded(x)
-    first = x.shape[1] - cos.shape[-3]
-    turning, rest = x[:, first:, :, :width], x[:, first:, :, width:]
-    a, b = (
-        (turning[..., :half], turning[..., half:])
-        if split
-        else (turning[..., ::2], turning[..., 1::2])
-    )
-    turned = (
-        rounded(rounded(a * cos) - rounded(b * sin)),
-        rounded(rounded(b * cos) + rounded(a * sin)),
-    )
-    joined = np.concatenate(turned, -1) if split else np.stack(turned, -1).reshape(turning.shape)
-    return np.concatenate([x[:, :first], np.concatenate([joined, rest], -1)], 1)
 
 
 def hidden(
@@ -188,7 +118,8 @@ def attention(
     >>> attention({"q": one, "k": one, "v": one}, {}, heads=2).shape
     (1, 2, 4)
     """
-    q, k, v = _cut(operands, leaves, heads, split, roles, order)
+    operands = projected(operands, leaves)
+    q, k, v = _cut(operands, heads, split, roles, order)
     given = (operands["cos"], operands["sin"]) if "cos" in operands else None
     q, k = (
         rotate(a, rotary if name in turns else "none", base, share, given, precision)
@@ -200,7 +131,8 @@ def attention(
     t = q.shape[1]
     rows = operands.get("rows", np.arange(t))
     asked = np.arange(t) if axis != "over the keys" or merge != "heads outside" else rows
-    scores = np.einsum("bthd,bshd->bhts", q[:, asked], k) * SCALES[scale](q.shape[-1], heads)
+    scores = q[:, asked].swapaxes(1, 2) @ k.transpose(0, 2, 3, 1)
+    scores = scores * SCALES[scale](q.shape[-1], heads)
     scores = scores if cap == "none" else float(cap) * np.tanh(scores / float(cap))
     added = hidden(mask, t, k.shape[1], operands)
     added = added[..., asked, :] if added.shape[-2] > 1 else added
@@ -210,10 +142,23 @@ def attention(
         {"over the keys": -1, "over the queries": -2, "over the heads": 1}[axis],
     )
     probs = probs * (added > HIDDEN / 2) if late else probs
-    y = np.einsum("bhts,bshd->bhtd", probs, v)
+    y = probs @ v.swapaxes(1, 2)
     y = y.reshape(*y.shape[:1], len(asked), -1) if merge != "heads outside" else _merged(y)
     y = y[:, rows] if len(asked) != len(rows) else y
     return dense(y, _of(leaves, "out")) if "out/kernel" in leaves else y
+
+
+def projected(operands: Mapping[str, np.ndarray], leaves: Leaves) -> dict[str, np.ndarray]:
+    """The queries, keys and values that leaves make of inputs; where there are none, as given.
+
+    >>> one = np.ones((1, 1, 2))
+    >>> {n: a.shape for n, a in projected({"q": one}, {"qkv/kernel": np.ones((2, 6))}).items()}
+    {'qkv': (1, 1, 6)}
+    """
+    names = [name for name in ("qkv", "q", "k", "v") if f"{name}/kernel" in leaves]
+    made = {n: dense(operands.get(n, operands["q"]), _of(leaves, n)) for n in names}
+    inputs = ("q", "k", "v") if names else ()
+    return made | {n: a for n, a in operands.items() if n not in inputs}
 
 
 def _merged(y: np.ndarray) -> np.ndarray:
@@ -229,18 +174,11 @@ def _of(leaves: Leaves, part: str) -> dict[str, np.ndarray]:
 
 
 def _cut(
-    operands: Mapping[str, np.ndarray],
-    leaves: Leaves,
-    heads: int,
-    split: str,
-    roles: str,
-    order: str,
+    operands: Mapping[str, np.ndarray], heads: int, split: str, roles: str, order: str
 ) -> list[np.ndarray]:
     """Queries, keys and values of (b, t, heads, width), by the roles they are given."""
-    names = ("qkv",) if "qkv" in operands or "qkv/kernel" in leaves else ("q", "k", "v")
-    whole = {n: operands[n if n in operands else "q"] for n in names}
-    if leaves:
-        whole = {n: dense(a, _of(leaves, n)) for n, a in whole.items()}
+    names = ("qkv",) if "qkv" in operands else ("q", "k", "v")
+    whole = {n: operands[n] for n in names}
     if names == ("qkv",):
         b, t = whole["qkv"].shape[:2]
         shape, at = SPLITS[split]

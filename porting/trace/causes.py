@@ -16,7 +16,7 @@ from porting.trace.comparison import Site, StageResult, TraceComparison
 from porting.trace.formula import Formula
 from porting.trace.owned import leaves_of
 from porting.trace.problems import active_dropouts, problems, repeated
-from porting.trace.questions import Choice, Problem
+from porting.trace.questions import Budget, Choice, Problem
 from porting.trace.sentences import moved, said, text, together
 from porting.trace.variants import differences, fitting
 from porting.trace.wiring import Wire, rewired
@@ -117,7 +117,7 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     ('code', ('tanh of its own input',))
     """
     checked("comparison", comparison, TraceComparison, "Pass what compare_traces returns.")
-    meant: dict[str, Choice] = {}
+    meant, budget = dict[str, Choice](), Budget()
     right = _right_leaves(comparison, diagnosis)
     places = [(row, site) for row in comparison.parting for site in row.sites]
     places.sort(key=lambda place: comparison.when(place[1]))
@@ -125,7 +125,7 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     for row, site in places:
         before = [c.site for c in causes if c.stage == row.stage and c.site.slot == "input"]
         if not before or not _repeats(comparison, site, before):
-            causes.append(_cause(comparison, row, site, diagnosis, meant, right))
+            causes.append(_cause(comparison, row, site, diagnosis, meant, right, budget))
     causes = _merged(comparison, causes)
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
     if not causes:
@@ -162,13 +162,14 @@ def _cause(
     diagnosis: Diagnosis | None,
     meant: dict[str, Choice],
     right: Mapping[str, np.ndarray],
+    budget: Budget,
 ) -> Cause:
     wanted: list[tuple[Problem, Choice]] = []
     given: list[tuple[Problem, Choice]] = []
     used: set[str] = set()
     for mean, does in problems(comparison, site, right):
         used |= set(mean.leaves) | set(does.leaves)
-        answers = _answers(mean, does, meant)
+        answers = _answers(mean, does, meant, budget)
         wanted, given = answers if all(answers) or not any((wanted, given)) else (wanted, given)
         if all(answers):
             break
@@ -218,17 +219,18 @@ def _of_another_kind(cause: Cause) -> bool:
 
 
 def _answers(
-    mean: Problem, does: Problem, meant: dict[str, Choice]
+    mean: Problem, does: Problem, meant: dict[str, Choice], budget: Budget
 ) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
     """What fits the reference and what fits the candidate, as near to each other as can be.
 
     What a layer of the same kind was found to mean is tried first: a model repeats itself.
     """
     before = meant.get(mean.layer)
-    wanted = (fitting(mean, before) if before else []) or fitting(mean)
-    given = fitting(does, wanted[0] if wanted else None)
+    wanted = fitting(mean, before, budget) if before else []
+    wanted = wanted or fitting(mean, None, budget)
+    given = fitting(does, wanted[0] if wanted else None, budget)
     if given and not wanted:
-        wanted = fitting(mean, given[0])
+        wanted = fitting(mean, given[0], budget)
     if wanted and mean.layer in KINDS:
         meant[mean.layer] = wanted[0]
     return _nearest([(mean, choice) for choice in wanted], [(does, choice) for choice in given])

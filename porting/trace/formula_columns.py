@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from porting.trace.formula import NONE, THEN, Factor, Term
 from porting.trace.functions import ACTIVATIONS
-from porting.trace.looks import PLAIN, looks
+from porting.trace.looks import PLAIN, Look, looks, pooled, spread
 
 PLAINS = 12  #: arrays that are added or multiplied
 #: Activations that are met every day.
@@ -67,34 +67,42 @@ def _factors(
     operands: Mapping[str, np.ndarray], shape: tuple[int, ...], at: tuple
 ) -> Iterator[tuple[Factor, np.ndarray, int]]:
     """activation(look(array)): every look as it is first, then with its activations."""
-    acts = [(n, f) for n, f in ACTIVATIONS.items() if n != NONE]
-    plain = [(n, look, a) for n, x in operands.items() for look, a in looks(x, shape)]
-    plain.sort(key=lambda one: one[1].kind != "")
-    for name, look, array in plain:
-        yield Factor(name, look), array[at], bool(look.kind)
-    for act, function in acts:
-        for name, x in operands.items():
-            pooled = any(
-                look.kind in ("pool", "positions", "flatten") for n, look, _ in plain if n == name
-            )
-            shown = (
-                looks(function(x), shape)
-                if pooled
-                else [(k, function(a[at])) for n, k, a in plain if n == name]
-            )
-            for look, array in shown:
-                yield (
-                    Factor(name, look, act),
-                    array[at] if pooled else array,
-                    1 + (act not in USUAL) + bool(look.kind),
-                )
+    plain = [(n, look, a[at]) for n, x in operands.items() for look, a in looks(x, shape)]
+    pools = {n: x for n, x in operands.items() if any(True for _ in pooled(x[..., :1], _one(shape)))}
+    for act, function in ACTIVATIONS.items():
+        rare = act not in USUAL
+        shown = [(n, look, function(column)) for n, look, column in plain if look.kind != "flatten"]
+        for name, x in pools.items():
+            shown += [(name, *one) for one in _pools(x, function, shape, at)]
+        for name in {n: None for n, look, _ in plain if look.kind == "flatten"}:
+            whole = looks(function(operands[name]), shape)
+            shown += [(name, look, a[at]) for look, a in whole if look.kind == "flatten"]
+        shown.sort(key=lambda one: act == NONE and one[1].kind != "")
+        for name, look, column in shown:
+            cost = bool(look.kind) if act == NONE else 1 + rare + bool(look.kind)
+            yield Factor(name, look, act), column, cost
     for name, array in _side_by_side(operands, shape):
         yield Factor(name), array[at], 1
     for (act, function), (name, x) in itertools.product(WHOLE.items(), operands.items()):
-        if x.ndim > 1:
-            for look, array in looks(function(x), shape):
-                if look == PLAIN:
-                    yield Factor(name, look, act), array[at], 3
+        whole = spread(function(x), shape) if x.ndim > 1 and spread(x, shape) is not None else None
+        if whole is not None:
+            yield Factor(name, PLAIN, act), whole[at], 3
+
+
+def _one(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:-1], 1)
+
+
+def _pools(
+    x: np.ndarray, function: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], at: tuple
+) -> Iterator[tuple[Look, np.ndarray]]:
+    """What pools of an activated array are at the elements `at`, from their channels alone."""
+    if x.shape[-1] != shape[-1]:
+        return
+    channels, place = np.unique(at[-1], return_inverse=True)
+    few = (*shape[:-1], len(channels))
+    for look, array in pooled(function(x[..., channels]), few):
+        yield look, array[(*at[:-1], place)]
 
 
 def _normed(x: np.ndarray) -> np.ndarray:
@@ -144,9 +152,12 @@ def _pieces(
 ) -> Iterator[tuple[str, np.ndarray]]:
     piece = [*shape]
     piece[axis] = size
-    for look, shown in looks(array, piece):
-        if look.kind in ("", "pool"):
-            yield f"{name} [{look.words}]" if look.words else name, shown
+    plain = spread(array, tuple(piece))
+    if plain is not None:
+        yield name, plain
+    for look, shown in pooled(array, piece):
+        if look.kind == "pool":
+            yield f"{name} [{look.words}]", shown
 
 
 def _joined(

@@ -20,6 +20,7 @@ from porting.trace.formula_columns import PLAINS, Columns, columns_of
 from porting.trace.functions import ACTIVATIONS
 
 SAMPLE = 512  #: elements that are looked at
+CHANNELS = 16  #: channels that they lie in, where there are many positions
 MOST = 400  #: terms that are tried beside every other
 NEARLY = 1e-9  #: of the target's square, below which a fit is looked at closely
 LEAST = 1e-4  #: of the target, the least that a term adds
@@ -54,9 +55,11 @@ def formulas(
     >>> [str(f) for f in formulas({"x": x, "y": y}, np.maximum(x, 0) + 0.5 * y, 1e-9)]
     ['ReLU of x + y × 0.5']
     """
+    if not target.ndim or not target.size:
+        return []
     at = _sample(target, apart)
     wanted = target[at].astype(np.float64)
-    if not target.ndim or not np.any(wanted) or not np.all(np.isfinite(wanted)):
+    if not np.any(wanted) or not np.all(np.isfinite(wanted)):
         return []
     columns = columns_of(operands, target.shape, at)
     return _levels(columns, wanted, allowed, math.sqrt(target.shape[-1]))
@@ -95,11 +98,34 @@ def _levels(columns: Columns, wanted: np.ndarray, allowed: float, wide: float) -
 
 
 def _sample(target: np.ndarray, apart: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """Some elements at random, and those where the models part most."""
-    take = np.random.default_rng(0).choice(target.size, min(target.size, SAMPLE), replace=False)
+    """Some elements at random, and those where the models part most; of few channels.
+
+    What pools positions is worked out for the channels of the sample only.
+    """
+    rng = np.random.default_rng(0)
+    wide, places = target.shape[-1], target.size // target.shape[-1]
+    count = min(wide, max(CHANNELS, -(-2 * SAMPLE // places)))
+    channels = rng.choice(wide, count, replace=False)
+    rows = np.arange(places)
     if apart is not None:
-        take = np.union1d(take, np.argsort(apart, axis=None)[-SAMPLE // 8 :])
-    return np.unravel_index(take, target.shape)
+        flat = apart.reshape(places, wide)
+        most = flat.max(0)
+        channels[: count // 2] = _most(most, count // 2)
+        channels = np.unique(channels)
+        rows = _most(flat[:, channels].max(1), min(places, SAMPLE // 4))
+    total = places * len(channels)
+    take = rng.choice(total, min(total, SAMPLE), replace=False)
+    elements = take // len(channels) * wide + channels[take % len(channels)]
+    if apart is not None:
+        best = apart.reshape(places, wide)[rows[:, None], channels]
+        near = np.unravel_index(_most(best, min(best.size, SAMPLE // 8)), best.shape)
+        elements = np.union1d(elements, rows[near[0]] * wide + channels[near[1]])
+    return np.unravel_index(np.sort(elements), target.shape)
+
+
+def _most(array: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` largest elements are."""
+    return np.argpartition(array, array.size - count, axis=None)[array.size - count :]
 
 
 def _singles(columns: Columns, wanted: np.ndarray) -> Iterable[tuple[int, ...]]:

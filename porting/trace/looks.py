@@ -62,32 +62,42 @@ SHIFTS = (
 
 
 def looks(array: np.ndarray, shape: Sequence[int]) -> Iterator[tuple[Look, np.ndarray]]:
-    """Every look of an array that has (or spreads to) a shape, the plainest first.
+    """Every look of an array that has (or spreads to) a shape, the plainest first; see `pooled`.
 
-    >>> x = np.zeros((2, 5, 3))
-    >>> [look.words for look, _ in looks(x, (2, 3))][:2]
-    ['mean of all positions', 'largest of all positions']
     >>> [look.words for look, _ in looks(np.zeros((2, 9)), (2, 3))]
     ['part 1 of 3', 'part 2 of 3', 'part 3 of 3']
     """
     shape = tuple(shape)
-    plain = _spread(array, shape)
+    plain = spread(array, shape)
     if plain is not None:
         yield PLAIN, plain
     yield from _exchanged(array, shape)
     if plain is not None and array.shape == shape and array.ndim > 2:
         for words, shift in SHIFTS:
             yield Look("shift", words), shift(array)
-    yield from _pooled(array, shape)
-    if array.ndim == len(shape) == 4:
-        for look, image in _pooled(array.swapaxes(1, 2), shape):
-            yield Look("axes", f"with height and width exchanged, then {look.words}"), image
     yield from _flattened(array, shape)
     yield from _parts(array, shape)
 
 
-def _spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array with axes merged, or spread over the positions; None where it does not fit."""
+def pooled(array: np.ndarray, shape: Sequence[int]) -> Iterator[tuple[Look, np.ndarray]]:
+    """Every look that puts positions together; each channel comes out by itself.
+
+    >>> [look.words for look, _ in pooled(np.zeros((2, 5, 3)), (2, 3))][:2]
+    ['mean of all positions', 'largest of all positions']
+    """
+    shape = tuple(shape)
+    yield from _pooled(array, shape)
+    if array.ndim == len(shape) == 4:
+        for look, image in _pooled(array.swapaxes(1, 2), shape):
+            yield Look("axes", f"with height and width exchanged, then {look.words}"), image
+
+
+def spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array with axes merged, or spread over the positions; None where it does not fit.
+
+    >>> spread(np.ones((2, 3)), (2, 5, 3)).shape
+    (2, 5, 3)
+    """
     if array.size == math.prod(shape) and array.shape[:1] == shape[:1]:
         return array.reshape(shape)
     fits = [array, array.reshape(*array.shape[:1], *(1,) * (len(shape) - 2), *array.shape[1:])]
@@ -151,7 +161,7 @@ def _parts(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np
     for count in PARTS:
         if array.shape[-1] == count * shape[-1]:
             for number, part in enumerate(np.split(array, count, -1), 1):
-                fitted = _spread(part, shape)
+                fitted = spread(part, shape)
                 if fitted is not None:
                     yield Look("part", f"part {number} of {count}"), fitted
     alike = array.ndim == len(shape) == 3 and array.shape[::2] == shape[::2]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Choice = dict[str, Any]
+LEAST_SHARE = 2e7  #: operations that every question may spend
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,25 @@ class Variant:
     values: Sequence[Any] | Callable[[Problem], Sequence[Any]]
     verdict: str = "code"
     usual: int = 1
+
+
+@dataclass
+class Budget:
+    """What may be spent on all questions of one explanation, in float64 operations.
+
+    Each question gets a share of what is left, so one without an answer leaves something to
+    those behind it, and many of them come to an end.
+
+    >>> budget = Budget(8e8)
+    >>> budget.share() == 2e8, Budget(0.0).share() == LEAST_SHARE
+    (True, True)
+    """
+
+    left: float = 1.6e9
+
+    def share(self) -> float:
+        """What the next question may spend."""
+        return max(self.left / 4, LEAST_SHARE)
 
 
 def divisors(number: int) -> list[int]:

@@ -83,6 +83,7 @@ def recurrence(
     forget: float = 0.0,
     carry: float | Mapping[str, np.ndarray] = 0.0,
     lengths: np.ndarray | None = None,
+    steps: int | None = None,
 ) -> np.ndarray:
     """The hidden states of (batch, time, hidden).
 
@@ -98,6 +99,7 @@ def recurrence(
         forget: what is added to the forget gate.
         carry: what `h` and `c` begin with.
         lengths: how many steps of each sequence count.
+        steps: how many steps are run; their states stand in the order in which they ran.
 
     >>> cell = Cell("RNN", np.ones((1, 1, 1)), np.zeros((1, 1, 1)), np.zeros((1, 1)), np.zeros((1, 1)))
     >>> recurrence(np.ones((1, 2, 1)), cell, activation="ReLU").ravel().tolist()
@@ -106,7 +108,7 @@ def recurrence(
     gates = GATES[cell.kind]
     at = [(order or "".join(gates)).index(g) for g in gates]
     wi, wh, bi, bh = cell.wi[:, at], cell.wh[:, at], cell.bi[at], cell.bh[at]
-    x = x if direction == ONWARD else turned(x, lengths)
+    x = (x if direction == ONWARD else turned(x, lengths))[:, :steps]
     ins = np.tensordot(x, wi, 1) + bi
     begin = carry if isinstance(carry, Mapping) else {}
     value = 0.0 if isinstance(carry, Mapping) else carry
@@ -130,7 +132,7 @@ def recurrence(
             h = act(both[:, 0])
         states.append(h)
     y = np.stack(states, 1)
-    return turned(y, lengths) if direction == BACK else y
+    return turned(y, lengths) if direction == BACK and steps is None else y
 
 
 def turned(x: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -119,14 +120,10 @@ def recurrent(
 ) -> np.ndarray:  # fmt: skip
     """The output of a question about a recurrent layer with one choice of values."""
     known = all_cells(problem.leaves)
-    x = problem.operands["x"]
-    x = x if time == "the second axis" else x.swapaxes(0, 1)
-    ends = problem.operands.get(lengths.removesuffix(", zeros behind"))
-    given = {n: problem.operands[n] for n in "hc" if n in problem.operands}
-    begin = given if carry == "as given" else float(carry == "ones")
+    x, ends = timed(problem.operands["x"], time), ends_of(problem, lengths)
     paths, ways = cells.split(BESIDE), direction.split(BESIDE)
     parts = [
-        recurrence(x, known[path], way, lengths=ends, carry=begin, **choice)  # type: ignore[arg-type]
+        recurrence(x, known[path], way, lengths=ends, carry=begins(problem, carry), **choice)  # type: ignore[arg-type]
         for path, way in zip(paths, ways, strict=True)
     ]
     parts = parts[::-1] if join == "the second before the first" else parts
@@ -134,8 +131,24 @@ def recurrent(
     y = np.concatenate(parts, -1)
     if "zeros" in lengths and ends is not None:
         y = y * (np.arange(y.shape[1])[None] < ends[:, None])[..., None]
-    y = y if time == "the second axis" else y.swapaxes(0, 1)
+    y = timed(y, time)
     return y if problem.target.ndim == 3 else y[:, -1]
+
+
+def timed(array: np.ndarray, time: str) -> np.ndarray:
+    """An array with its axis of time second, or put back."""
+    return array if time == "the second axis" else array.swapaxes(0, 1)
+
+
+def ends_of(problem: Problem, lengths: str) -> np.ndarray | None:
+    """How many steps of each sequence count."""
+    return problem.operands.get(lengths.removesuffix(", zeros behind"))
+
+
+def begins(problem: Problem, carry: str, rows: Any = slice(None)) -> Any:
+    """What the states begin with: a number, or arrays by name."""
+    given = {n: problem.operands[n][rows] for n in "hc" if n in problem.operands}
+    return given if carry == "as given" else float(carry == "ones")
 
 
 def counts(arrays: Mapping[str, np.ndarray], batch: int, steps: int) -> dict[str, np.ndarray]:

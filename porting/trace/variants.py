@@ -7,25 +7,21 @@ does.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from porting.trace.attention_table import KINDS
 from porting.trace.formula import titles
 from porting.trace.formula_search import formulas
 from porting.trace.measure import FLOOR, U
-from porting.trace.questions import Choice, Problem
+from porting.trace.questions import Budget, Choice, Problem
+from porting.trace.sampled import sampled
 from porting.trace.tables import LAYERS, VARIANTS
+from porting.trace.trials import trial_of
 
 MOST = 3000  #: choices that are run for one question
-LEAST = 200  #: choices that are run for the largest question
-WORK = 3e9  #: products of two numbers that are spent on one question
-ROWS = 12  #: queries that attention is tried on
-BATCH = 2  #: sequences that attention is tried on
 
 
 def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int, Choice]]:
@@ -52,48 +48,46 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
                 yield count, dict(zip(values, choice, strict=True))
 
 
-def _first(usual: Any, values: Sequence[Any]) -> list[Any]:
-    return sorted(values, key=lambda value: value != usual)
-
-
-def fitting(problem: Problem, usual: Choice | None = None) -> list[Choice]:
+def fitting(
+    problem: Problem, usual: Choice | None = None, budget: Budget | None = None
+) -> list[Choice]:
     """The choices that give the recorded output, those nearest to the usual one.
 
     A choice fits if it is as near as rounding allows and no other is nearer by far.
+
+    Args:
+        problem: the question.
+        usual: see `choices`.
+        budget: what may be spent; the search ends where its share is used up.
 
     >>> x = np.random.default_rng(0).normal(size=(4, 7))
     >>> y = LAYERS["norm"](Problem("norm", {"x": x}, {}, x), epsilon=1e-3)
     >>> fitting(Problem("norm", {"x": x}, {}, np.float32(y), y))[0]["epsilon"]
     0.001
     """
-    problem = SAMPLED.get(problem.layer, lambda whole: whole)(problem)
-    target = problem.target if problem.target64 is None else problem.target64
-    scale = float(np.max(np.abs(target), initial=0.0))
-    allowed = (32 * U if problem.target64 is None else FLOOR) * scale
+    double = problem.target64 is not None
+    scale = float(np.max(np.abs(problem.target), initial=0.0))
+    allowed = (FLOOR if double else 32 * U) * scale
+    problem = sampled(problem)
     if problem.layer == "between":
+        target = problem.target64 if double else problem.target
         found = formulas(problem.operands, target, allowed, problem.apart)
         return [{"formula": formula} for formula in found]
+    budget = budget or Budget()
+    share, trial, before = budget.share(), trial_of(problem, allowed), budget.left
     near: list[tuple[float, Choice]] = []
     level = 0
-    for deviations, choice in itertools.islice(choices(problem, usual), _most(problem)):
-        if near and deviations > level:
+    for deviations, choice in itertools.islice(choices(problem, usual), MOST):
+        if (near and deviations > level) or before - budget.left > share:
             break
-        error = _error(problem, choice, target)
+        error, work = trial(choice)
+        budget.left -= work
         if error <= allowed:
             near.append((error, choice))
             level = deviations
-    floor = (4 * U if problem.target64 is None else 1e-12) * scale
+    floor = (1e-12 if double else 4 * U) * scale
     best = min((error for error, _ in near), default=0.0)
     return [choice for error, choice in near if error <= max(16 * best, floor)]
-
-
-def _most(problem: Problem) -> int:
-    """How many choices the size of a question allows."""
-    if problem.layer not in KINDS:
-        return MOST
-    arrays = problem.operands.values()
-    products = sum(a.size for a in arrays) * max(a.shape[-1] for a in arrays)
-    return int(np.clip(WORK / products, LEAST, MOST))
 
 
 def differences(
@@ -126,42 +120,3 @@ def notable(problem: Problem, choice: Choice) -> Choice:
         o: (r.values(problem) if callable(r.values) else r.values)[:1] for o, r in rows.items()
     }
     return {o: v for o, v in choice.items() if v not in first[o]} or choice
-
-
-def _error(problem: Problem, choice: Choice, target: np.ndarray) -> float:
-    with np.errstate(all="ignore"):
-        try:
-            output = LAYERS[problem.layer](problem, **choice)
-        except (ValueError, IndexError, StopIteration, ZeroDivisionError):
-            return float("inf")  # this choice does not fit these shapes
-        if output.size != target.size or output.shape[:1] != target.shape[:1]:
-            return float("inf")
-        error = float(np.max(np.abs(output.reshape(target.shape) - target), initial=0.0))
-    return error if error == error else float("inf")
-
-
-def _some_rows(problem: Problem) -> Problem:
-    """The same question about the sequences that part most and some of their queries."""
-    first = next(iter(problem.operands.values()))
-    if problem.target.shape[:2] != first.shape[:2]:
-        return problem  # heads before positions, or joined with the batch
-    batch, length = first.shape[:2]
-    apart = np.zeros(first.shape[:2]) if problem.apart is None else problem.apart
-    apart = apart.reshape(batch, length, -1).max(-1)
-    some = np.sort(np.argsort(-apart.max(-1), kind="stable")[:BATCH])
-    rows = np.linspace(0, length - 1, min(length, ROWS)).astype(int)
-    rows = np.union1d(rows, np.argsort(-apart.max(0), kind="stable")[: ROWS // 4])
-    taken = {
-        name: array[some] if array.shape[0] == batch and array.ndim > 2 else array
-        for name, array in problem.operands.items()
-    }
-    return dataclasses.replace(
-        problem,
-        operands=taken | {"rows": rows},
-        target=problem.target[some][:, rows],
-        target64=None if problem.target64 is None else problem.target64[some][:, rows],
-    )
-
-
-#: How a question is made smaller before many choices are tried.
-SAMPLED = dict.fromkeys(KINDS, _some_rows)
