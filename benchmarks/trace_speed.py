@@ -80,9 +80,11 @@ class Recurrent(nn.Module):
         hard = {"gate_fn": nn.hard_sigmoid} if "gate" in self.faults else {}
         one, other = (nn.LSTMCell(self.features, name=n, **odd, **hard) for n in ("fwd", "bwd"))
         merge = (lambda a, b: jnp.concatenate([b, a], -1)) if "merge" in self.faults else _joined
-        both = nn.Bidirectional(nn.RNN(one), nn.RNN(other), merge_fn=merge, name="rnn")
-        y = both(x) if self.both else nn.RNN(one, name="rnn")(x)
-        return nn.Dense(8, name="fc")(y)
+        if self.both:
+            x = nn.Bidirectional(nn.RNN(one), nn.RNN(other), merge_fn=merge, name="rnn")(x)
+        else:
+            x = nn.RNN(one, name="rnn")(x)
+        return nn.Dense(8, name="fc")(x)
 
 
 def _joined(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -223,16 +223,20 @@ def _answers(
 ) -> tuple[list[tuple[Problem, Choice]], list[tuple[Problem, Choice]]]:
     """What fits the reference and what fits the candidate, as near to each other as can be.
 
-    What a layer of the same kind was found to mean is tried first: a model repeats itself.
+    What a layer of the same kind was found to mean, and to do, is tried first: a model
+    repeats itself.
     """
     before = meant.get(mean.layer)
     wanted = fitting(mean, before, budget) if before else []
     wanted = wanted or fitting(mean, None, budget)
-    given = fitting(does, wanted[0] if wanted else None, budget)
+    again = meant.get(f"{does.layer} of the candidate") if before in wanted else None
+    given = fitting(does, again, budget) if again else []
+    given = given or fitting(does, wanted[0] if wanted else None, budget)
     if given and not wanted:
         wanted = fitting(mean, given[0], budget)
     if wanted and mean.layer in KINDS:
         meant[mean.layer] = wanted[0]
+        meant |= {f"{does.layer} of the candidate": choice for choice in given[:1]}
     return _nearest([(mean, choice) for choice in wanted], [(does, choice) for choice in given])
 
 

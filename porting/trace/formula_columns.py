@@ -12,7 +12,7 @@ import numpy as np
 
 from porting.trace.formula import NONE, THEN, Factor, Term
 from porting.trace.functions import ACTIVATIONS
-from porting.trace.looks import PLAIN, Look, looks, pooled, spread
+from porting.trace.looks import PLAIN, Look, looks, pooled, pooled_as_it_is, spread
 
 PLAINS = 12  #: arrays that are added or multiplied
 #: Activations that are met every day.
@@ -101,7 +101,8 @@ def _pools(
         return
     channels, place = np.unique(at[-1], return_inverse=True)
     few = (*shape[:-1], len(channels))
-    for look, array in pooled(function(x[..., channels]), few):
+    views = pooled if function is ACTIVATIONS[NONE] else pooled_as_it_is
+    for look, array in views(function(x[..., channels]), few):
         yield look, array[(*at[:-1], place)]
 
 

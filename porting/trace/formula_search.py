@@ -20,7 +20,7 @@ from porting.trace.formula_columns import PLAINS, Columns, columns_of
 from porting.trace.functions import ACTIVATIONS
 
 SAMPLE = 512  #: elements that are looked at
-CHANNELS = 16  #: channels that they lie in, where there are many positions
+CHANNELS = 4  #: channels that they lie in, where there are many positions
 MOST = 400  #: terms that are tried beside every other
 NEARLY = 1e-9  #: of the target's square, below which a fit is looked at closely
 LEAST = 1e-4  #: of the target, the least that a term adds
@@ -98,29 +98,22 @@ def _levels(columns: Columns, wanted: np.ndarray, allowed: float, wide: float) -
 
 
 def _sample(target: np.ndarray, apart: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """Some elements at random, and those where the models part most; of few channels.
+    """Some elements at random, the extremes, and those where the models part most.
 
-    What pools positions is worked out for the channels of the sample only.
+    They lie in few channels: what pools positions is worked out for these only. The extremes
+    tell what cuts values off.
     """
     rng = np.random.default_rng(0)
-    wide, places = target.shape[-1], target.size // target.shape[-1]
-    count = min(wide, max(CHANNELS, -(-2 * SAMPLE // places)))
-    channels = rng.choice(wide, count, replace=False)
-    rows = np.arange(places)
-    if apart is not None:
-        flat = apart.reshape(places, wide)
-        most = flat.max(0)
-        channels[: count // 2] = _most(most, count // 2)
-        channels = np.unique(channels)
-        rows = _most(flat[:, channels].max(1), min(places, SAMPLE // 4))
-    total = places * len(channels)
-    take = rng.choice(total, min(total, SAMPLE), replace=False)
-    elements = take // len(channels) * wide + channels[take % len(channels)]
-    if apart is not None:
-        best = apart.reshape(places, wide)[rows[:, None], channels]
-        near = np.unravel_index(_most(best, min(best.size, SAMPLE // 8)), best.shape)
-        elements = np.union1d(elements, rows[near[0]] * wide + channels[near[1]])
-    return np.unravel_index(np.sort(elements), target.shape)
+    flat = target.reshape(-1, wide := target.shape[-1])
+    count = min(wide, max(CHANNELS, -(-2 * SAMPLE // len(flat))))
+    tells = [flat, -flat] + ([] if apart is None else [apart.reshape(flat.shape)])
+    known = [_most(one.max(0), -(-count // 4)) for one in tells]
+    channels = np.unique(np.concatenate([rng.choice(wide, count, replace=False), *known]))
+    total = len(flat) * len(channels)
+    take = [rng.choice(total, min(total, SAMPLE), replace=False)]
+    take += [_most(one[:, channels], min(total, SAMPLE // 16)) for one in tells]
+    rows, places = np.divmod(np.unique(np.concatenate(take)), len(channels))
+    return np.unravel_index(rows * wide + channels[places], target.shape)
 
 
 def _most(array: np.ndarray, count: int) -> np.ndarray:

@@ -86,9 +86,9 @@ def pooled(array: np.ndarray, shape: Sequence[int]) -> Iterator[tuple[Look, np.n
     ['mean of all positions', 'largest of all positions']
     """
     shape = tuple(shape)
-    yield from _pooled(array, shape)
+    yield from pooled_as_it_is(array, shape)
     if array.ndim == len(shape) == 4:
-        for look, image in _pooled(array.swapaxes(1, 2), shape):
+        for look, image in pooled_as_it_is(array.swapaxes(1, 2), shape):
             yield Look("axes", f"with height and width exchanged, then {look.words}"), image
 
 
@@ -122,7 +122,10 @@ def _exchanged(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look
         yield Look("axes", "with height and width exchanged"), turned.reshape(shape)
 
 
-def _pooled(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:
+def pooled_as_it_is(
+    array: np.ndarray, shape: tuple[int, ...]
+) -> Iterator[tuple[Look, np.ndarray]]:
+    """Those of `pooled` that leave height and width where they are."""
     if array.ndim < 3 or (array.shape[0], array.shape[-1]) != (shape[0], shape[-1]):
         return
     if len(shape) == 2 or all(n == 1 for n in shape[1:-1]):

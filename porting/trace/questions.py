@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 Choice = dict[str, Any]
-LEAST_SHARE = 2e7  #: operations that every question may spend
+LEAST_SHARE = 4e7  #: operations that every question may spend
 
 
 @dataclass(frozen=True)

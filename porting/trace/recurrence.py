@@ -107,24 +107,24 @@ def recurrence(
     """
     gates = GATES[cell.kind]
     at = [(order or "".join(gates)).index(g) for g in gates]
-    wi, wh, bi, bh = cell.wi[:, at], cell.wh[:, at], cell.bi[at], cell.bh[at]
+    wh, bh = cell.wh.reshape(len(cell.wh), -1), cell.bh[at]
     x = (x if direction == ONWARD else turned(x, lengths))[:, :steps]
-    ins = np.tensordot(x, wi, 1) + bi
+    ins = np.tensordot(x, cell.wi, 1)[..., at, :] + cell.bi[at]
     begin = carry if isinstance(carry, Mapping) else {}
     value = 0.0 if isinstance(carry, Mapping) else carry
-    h = begin.get("h", np.full((len(x), wh.shape[-1]), value))
-    c = begin.get("c", np.full((len(x), wh.shape[-1]), value))
+    h = begin.get("h", np.full((len(x), cell.wh.shape[-1]), value))
+    c = begin.get("c", np.full((len(x), cell.wh.shape[-1]), value))
     sigma, act = FUNCTIONS[gate], FUNCTIONS[activation]
     states = []
     for step in range(x.shape[1]):
-        outs = np.tensordot(h, wh, 1) + bh
+        outs = (h @ wh).reshape(len(h), len(gates), -1)[:, at] + bh
         both = ins[:, step] + outs
         if cell.kind == "LSTM":
             c = sigma(both[:, 1] + forget) * c + sigma(both[:, 0]) * act(both[:, 2])
             h = sigma(both[:, 3]) * (act(c) if output == "activated" else c)
         elif cell.kind == "GRU":
             r, z = sigma(both[:, 0]), sigma(both[:, 1])
-            late = r * outs[:, 2] if reset == "after its kernel" else (r * h) @ wh[:, 2] + bh[2]
+            late = r * outs[:, 2] if reset == "after its kernel" else (r * h) @ cell.wh[:, at[2]] + bh[2]
             n = act(ins[:, step, 2] + late)
             z = z if update == "z keeps the old state" else 1 - z
             h = (1 - z) * n + z * h

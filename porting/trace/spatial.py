@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 WINDOWS = (2, 3, 4, 5, 7)
 STRIDES = (2, 1, 3, 4)
@@ -67,19 +67,32 @@ def _pool(x: np.ndarray, operation: str) -> np.ndarray:
     window, stride, *padding = map(int, re.findall(r"\d+", operation))
     rank = x.ndim - 2
     ends = [tuple(padding * 2) or _same(n, window, stride) for n in x.shape[1:-1]]
-    around = [(0, 0), *ends, (0, 0)]
-    over, step = tuple(range(1, rank + 1)), (slice(None), *(slice(None, None, stride),) * rank)
-
-    def windows(a: np.ndarray, fill: float) -> np.ndarray:
-        a = np.pad(a, around, constant_values=fill)
-        return sliding_window_view(a, (window,) * rank, over)[step]
-
-    taps = tuple(range(-rank, 0))
     if operation.startswith("max"):
-        return windows(x, -np.inf).max(taps)
-    total = windows(x, 0.0).sum(taps)
-    inside = windows(np.ones_like(x), 0.0).sum(taps) if "without" in operation else window**rank
-    return total / inside
+        return _over_windows(x, ends, window, stride, np.maximum, -np.inf)
+    total = _over_windows(x, ends, window, stride, np.add, 0.0)
+    if "without" not in operation:
+        return total / window**rank
+    ones = np.ones((1, *x.shape[1:-1], 1))
+    return total / _over_windows(ones, ends, window, stride, np.add, 0.0)
+
+
+def _over_windows(
+    x: np.ndarray,
+    ends: Sequence[tuple[int, int]],
+    window: int,
+    stride: int,
+    join: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    fill: float,
+) -> np.ndarray:
+    """The elements of each window joined, one axis after the other."""
+    x = np.pad(x, [(0, 0), *ends, (0, 0)], constant_values=fill)
+    for axis in range(1, x.ndim - 1):
+        last = x.shape[axis] - window
+        taps = (
+            x[(slice(None),) * axis + (slice(n, n + last + 1, stride),)] for n in range(window)
+        )
+        x = functools.reduce(join, taps)
+    return x
 
 
 def _weights(given: int, wanted: int, operation: str) -> np.ndarray:

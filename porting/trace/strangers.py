@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from porting.trace.align import is_spatial
-from porting.trace.pair import passes
+from porting.trace.pair import family, passes
 from porting.trace.stages import Trace
 
 MOST = 4  #: of them that are looked at, the latest
@@ -30,6 +30,8 @@ def strangers(
     {'extra': array([[1., 1.]])}
     """
     own = [s for s in trace.children(container or "") if s.finished < before and not passes(s)]
+    # An activation is a function that a formula knows, whether it is a module or not.
+    own = [s for s in own if family(s.kind) != "activation"]
     found = {}
     for stage in [s for s in own if s.path not in used][-MOST:]:
         array = (stage.outputs64 or stage.outputs) if double else stage.outputs

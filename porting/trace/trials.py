@@ -79,7 +79,7 @@ def _dense_cost(problem: Problem) -> float:
 def _attention_cost(problem: Problem) -> float:
     """Scores and sums over the keys; the rotation and spread of queries and keys."""
     arrays = [a for n, a in problem.operands.items() if n in ("q", "k", "v", "qkv")]
-    return problem.target.size * arrays[-1].shape[1] / 4 + 8.0 * sum(a.size for a in arrays)
+    return problem.target.size * arrays[-1].shape[1] / 4 + 2.0 * sum(a.size for a in arrays)
 
 
 def _conv_cost(problem: Problem) -> float:
