@@ -159,7 +159,9 @@ def main() -> int:
             continue
         x = np.random.default_rng(0).normal(size=SIZES[model]).astype(np.float32)
         variables = MODELS[model](frozenset()).init(jax.random.key(0), x)
-        record = functools.partial(record_linen, MODELS[model](frozenset()), variables, x, double=True)
+        record = functools.partial(
+            record_linen, MODELS[model](frozenset()), variables, x, double=True
+        )
         reference = record()
         began = time.process_time()
         record()  # compiled by now

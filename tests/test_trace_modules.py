@@ -108,31 +108,55 @@ def test_modules_without_parts_are_clean_and_their_outputs_pair(double):
 
 
 FAULTS = [
-    ("no scale", "attn", "the scale of the scores", "scale 1/√d", "scale none"),
-    ("mask polarity", "attn", "the mask", "mask as given (mask), inverted", "mask as given (mask)"),
+    (
+        "no scale",
+        "attn",
+        "the scale of the scores",
+        "the scale of the scores: 1/√d, d the width of a head",
+        "the scale of the scores: none",
+    ),
+    (
+        "mask polarity",
+        "attn",
+        "the mask",
+        "the mask: as given (mask), inverted",
+        "the mask: as given (mask)",
+    ),
     (
         "no mask",
         "attn",
         "the mask",
-        "mask of the reference (key_padding_mask), inverted",
-        "mask none",
+        "the mask: of the reference (key_padding_mask), inverted",
+        "the mask: none",
     ),
     (
         "softmax axis",
         "attn",
         "the axis of the softmax",
-        "axis over the keys",
-        "axis over the queries",
+        "the axis of the softmax: over the keys",
+        "the axis of the softmax: over the queries",
     ),
-    ("hard gates", "rnn", "the activation of the gates", "gate sigmoid", "gate hard sigmoid"),
+    (
+        "hard gates",
+        "rnn",
+        "the activation of the gates",
+        "the activation of the gates: sigmoid",
+        "the activation of the gates: hard sigmoid",
+    ),
     (
         "backwards",
         "rnn",
         "the direction",
-        "direction forwards",
-        "direction backwards, put back in order",
+        "the direction: forwards",
+        "the direction: backwards, put back in order",
     ),
-    ("ones", "rnn", "the state at the first step", "carry zeros", "carry ones"),
+    (
+        "ones",
+        "rnn",
+        "the state at the first step",
+        "the state at the first step: zeros",
+        "the state at the first step: ones",
+    ),
 ]
 
 
@@ -379,7 +403,7 @@ def test_the_command_line_tries_variants_on_the_leaves_of_the_file(tmp_path):
     arguments = ["doctor", *files[:2], "--traces", *files[2:]]
     printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 1
-    assert "Parity is restored by epsilon 1e-05" in " ".join(printed.output.split())
+    assert "Parity is restored by epsilon = 1e-05" in " ".join(printed.output.split())
     answer = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert answer["verdict"] == "parts"
     clean = CliRunner().invoke(app, [*arguments[:4], files[2], files[2]])

@@ -177,6 +177,8 @@ def _cause(
     apart = [d for p, a in wanted[:1] for q, b in given[:1] for d in differences(p, a, q, b)]
     statuses = _statuses(comparison, row, site, diagnosis, used)
     verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
+    if verdict == "undecided" and _leafless(comparison, row.stage):
+        verdict = "code"
     restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
     makes = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
     on = active_dropouts(comparison, row.stage) if site.slot == "output" or not given else []
@@ -257,6 +259,12 @@ def _nearest(
 
 def _distance(a: Any, b: Any) -> int:
     return a.distance(b) if isinstance(a, Formula) else int(a != b)
+
+
+def _leafless(comparison: TraceComparison, stage: str) -> bool:
+    """Whether a module has no leaves at all that could be wrong."""
+    trace = comparison.candidate
+    return bool(trace.leaves) and not leaves_of(trace, stage, inner=True)
 
 
 def _statuses(

@@ -68,7 +68,9 @@ def _factors(
 ) -> Iterator[tuple[Factor, np.ndarray, int]]:
     """activation(look(array)): every look as it is first, then with its activations."""
     plain = [(n, look, a[at]) for n, x in operands.items() for look, a in looks(x, shape)]
-    pools = {n: x for n, x in operands.items() if any(True for _ in pooled(x[..., :1], _one(shape)))}
+    pools = {
+        n: x for n, x in operands.items() if any(True for _ in pooled(x[..., :1], _one(shape)))
+    }
     for act, function in ACTIVATIONS.items():
         rare = act not in USUAL
         shown = [(n, look, function(column)) for n, look, column in plain if look.kind != "flatten"]

@@ -122,9 +122,7 @@ def _exchanged(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look
         yield Look("axes", "with height and width exchanged"), turned.reshape(shape)
 
 
-def pooled_as_it_is(
-    array: np.ndarray, shape: tuple[int, ...]
-) -> Iterator[tuple[Look, np.ndarray]]:
+def pooled_as_it_is(array: np.ndarray, shape: tuple[int, ...]) -> Iterator[tuple[Look, np.ndarray]]:
     """Those of `pooled` that leave height and width where they are."""
     if array.ndim < 3 or (array.shape[0], array.shape[-1]) != (shape[0], shape[-1]):
         return

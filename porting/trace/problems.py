@@ -16,7 +16,7 @@ from porting.trace.operands import (
     shaped,
 )
 from porting.trace.owned import QKV, layer_of, leaves_of, multi_head, values
-from porting.trace.pair import role
+from porting.trace.pair import family, role
 from porting.trace.questions import Problem
 from porting.trace.recurrence_table import KIND as RECURRENT
 from porting.trace.sequences import cells_of, recurrent_input, steps
@@ -127,8 +127,9 @@ def _layer(comparison: TraceComparison, site: Site) -> str | None:
     if site.slot == "input" or parts:
         return _between(comparison, site, parts)
     names = set(leaves_of(comparison.candidate, site.path))
-    if names:
-        return layer_of(comparison.candidate.stage(site.path).kind, names)
+    kind = comparison.candidate.stage(site.path).kind
+    if names or "norm" in family(kind):
+        return layer_of(kind, names)
     return "multi-head" if multi_head(comparison.candidate, site.path) else "between"
 
 

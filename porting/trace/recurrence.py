@@ -124,7 +124,11 @@ def recurrence(
             h = sigma(both[:, 3]) * (act(c) if output == "activated" else c)
         elif cell.kind == "GRU":
             r, z = sigma(both[:, 0]), sigma(both[:, 1])
-            late = r * outs[:, 2] if reset == "after its kernel" else (r * h) @ cell.wh[:, at[2]] + bh[2]
+            late = (
+                r * outs[:, 2]
+                if reset == "after its kernel"
+                else (r * h) @ cell.wh[:, at[2]] + bh[2]
+            )
             n = act(ins[:, step, 2] + late)
             z = z if update == "z keeps the old state" else 1 - z
             h = (1 - z) * n + z * h

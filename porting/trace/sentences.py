@@ -8,6 +8,7 @@ from porting.errors import number_of
 from porting.trace.comparison import Site, StageResult
 from porting.trace.questions import Choice, Problem
 from porting.trace.recurrence_table import KIND
+from porting.trace.tables import VARIANTS
 from porting.trace.variants import notable
 from porting.trace.wiring import Rewired
 
@@ -31,6 +32,38 @@ MANY = {
     "unported": "were not ported",
     "ambiguous": "cannot be told from their data",
 }
+#: A title that names the fault -> what the option is called beside a value of it.
+CALLED = {
+    "training mode": "the statistics",
+    "1 + w": "the factor",
+    "a square kernel": "the kernel",
+    "the factor √width": "the factor of the rows",
+    "a rotation in bfloat16": "the precision of the rotation",
+    "the update gate, turned round": "the update gate",
+}
+#: Values that need a gloss.
+VALUES = {
+    "1/√d": "1/√d, d the width of a head",
+    "1/d": "1/d, d the width of a head",
+    "1/√width": "1/√width, the width of all heads together",
+    "half-split": "half-split (the first half of a head turns with the second)",
+    "interleaved": "interleaved (neighbouring features turn together)",
+    "only q": "only the queries",
+    "only k": "only the keys",
+    "q and k": "the queries and the keys",
+    "w": "the weight",
+    "1 + w": "1 + the weight",
+    "z keeps the old state": "z is the share of the old state",
+    "z takes the new state": "z is the share of the new state",
+    "repeat": "each key head repeated for its neighbours",
+    "tile": "all key heads repeated in turn",
+    "running": "the running ones",
+    "SAME_LOWER": "SAME_LOWER (more before than behind)",
+}
+GATE_NAMES = dict(
+    zip("ifgorzn", ["input", "forget", "cell", "output", "reset", "update", "new"], strict=True)
+)
+GATE_ORDER = "the order of the gates"
 FEW = 3  #: leaves of one kind that are named one by one
 
 
@@ -43,7 +76,22 @@ def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     named = {o: v for o, v in choice.items() if o in options} or notable(problem, choice)
     if problem.layer == KIND and len(named) == len(choice):
         return "the layer as its library has it"
-    return ", ".join(f"{option} {value}" for option, value in named.items())
+    titles = {row.option: row.title for row in VARIANTS if row.layer == problem.layer}
+    return " and ".join(option_in_words(titles[o], value) for o, value in named.items())
+
+
+def option_in_words(title: str, value: object) -> str:
+    """One option and its value, for somebody who does not know the names of either.
+
+    >>> option_in_words("epsilon", 1e-5), option_in_words("the order of the gates", "rzn")
+    ('epsilon = 1e-05', 'the order of the gates: reset, update, new')
+    """
+    called = CALLED.get(title, title)
+    if isinstance(value, (int, float)):
+        return f"{called} = {value:g}"
+    if title == GATE_ORDER:
+        return f"{called}: {', '.join(GATE_NAMES[gate] for gate in str(value))}"
+    return f"{called}: {VALUES.get(str(value), value)}"
 
 
 def text(

@@ -88,9 +88,7 @@ def _over_windows(
     x = np.pad(x, [(0, 0), *ends, (0, 0)], constant_values=fill)
     for axis in range(1, x.ndim - 1):
         last = x.shape[axis] - window
-        taps = (
-            x[(slice(None),) * axis + (slice(n, n + last + 1, stride),)] for n in range(window)
-        )
+        taps = (x[(slice(None),) * axis + (slice(n, n + last + 1, stride),)] for n in range(window))
         x = functools.reduce(join, taps)
     return x
 

@@ -18,7 +18,7 @@ from porting.trace.formula_search import formulas
 from porting.trace.measure import FLOOR, U
 from porting.trace.questions import Budget, Choice, Problem
 from porting.trace.sampled import sampled
-from porting.trace.tables import LAYERS, VARIANTS
+from porting.trace.tables import VARIANTS
 from porting.trace.trials import trial_of
 
 MOST = 3000  #: choices that are run for one question
@@ -61,7 +61,8 @@ def fitting(
         budget: what may be spent; the search ends where its share is used up.
 
     >>> x = np.random.default_rng(0).normal(size=(4, 7))
-    >>> y = LAYERS["norm"](Problem("norm", {"x": x}, {}, x), epsilon=1e-3)
+    >>> from porting.trace import functions
+    >>> y = functions.norm(x, {}, epsilon=1e-3)
     >>> fitting(Problem("norm", {"x": x}, {}, np.float32(y), y))[0]["epsilon"]
     0.001
     """
