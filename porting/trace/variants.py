@@ -48,6 +48,10 @@ def choices(problem: Problem, usual: Choice | None = None) -> Iterator[tuple[int
                 yield count, dict(zip(values, choice, strict=True))
 
 
+def _first(usual: Any, values: Sequence[Any]) -> list[Any]:
+    return sorted(values, key=lambda value: value != usual)
+
+
 def fitting(
     problem: Problem, usual: Choice | None = None, budget: Budget | None = None
 ) -> list[Choice]:
