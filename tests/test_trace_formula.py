@@ -97,3 +97,11 @@ def test_a_layer_of_one_model_alone_is_named():
     (a,), (b,) = formulas(TEXT, NORM, 1e-9), formulas(TEXT, X + ATTN, 1e-9)
     assert titles(a, b, alone=({"norm"}, set())) == ["a layer that is left out"]
     assert titles(b, a, alone=(set(), {"norm"})) == ["a layer too many"]
+
+
+def test_a_target_that_an_outer_function_made_of_zeros_is_no_formula():
+    """What a dropout left is zeros and nothing else: no warning, no sum of it."""
+    x = RNG.normal(size=(4, 8))
+    assert formulas({"x": x}, np.maximum(x * 0, 0), 1e-6) == []
+    half = np.full((4, 8), 0.5)
+    assert [str(f) for f in formulas({"x": x}, half, 1e-6)] == []

@@ -77,8 +77,8 @@ def _factors(
         for name, x in pools.items():
             shown += [(name, *one) for one in _pools(x, function, shape, at)]
         for name in {n: None for n, look, _ in plain if look.kind == "flatten"}:
-            whole = looks(function(operands[name]), shape)
-            shown += [(name, look, a[at]) for look, a in whole if look.kind == "flatten"]
+            seen = looks(function(operands[name]), shape)
+            shown += [(name, look, a[at]) for look, a in seen if look.kind == "flatten"]
         shown.sort(key=lambda one: act == NONE and one[1].kind != "")
         for name, look, column in shown:
             cost = bool(look.kind) if act == NONE else 1 + rare + bool(look.kind)

@@ -74,6 +74,7 @@ def _levels(columns: Columns, wanted: np.ndarray, allowed: float, wide: float) -
             rows, inner = OUTERS[outer](wanted)
             if (
                 rows.sum() < 16
+                or not np.any(inner[rows])
                 or not np.allclose(ACTIVATIONS[outer](inner)[rows], wanted[rows])
                 or (outer == "ReLU" and wanted.min() < 0)
             ):

@@ -77,12 +77,10 @@ def _one_image(problem: Problem) -> Problem:
 
 def _cut(problem: Problem, operands: dict[str, np.ndarray], at: tuple) -> Problem:
     """A question with other operands, about a part of its target."""
-    parts = {
-        name: None if array is None else array[at]
-        for name in ("target", "target64", "apart")
-        for array in (getattr(problem, name),)
-    }
-    return dataclasses.replace(problem, operands=operands, **parts)
+    wide, apart = (None if a is None else a[at] for a in (problem.target64, problem.apart))
+    return dataclasses.replace(
+        problem, operands=operands, target=problem.target[at], target64=wide, apart=apart
+    )
 
 
 #: layer -> how a question about it is made smaller

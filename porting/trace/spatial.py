@@ -66,7 +66,8 @@ def spatial(x: np.ndarray, size: Sequence[int], operation: str) -> np.ndarray:
 def _pool(x: np.ndarray, operation: str) -> np.ndarray:
     window, stride, *padding = map(int, re.findall(r"\d+", operation))
     rank = x.ndim - 2
-    ends = [tuple(padding * 2) or _same(n, window, stride) for n in x.shape[1:-1]]
+    both = (padding[0], padding[0]) if padding else None
+    ends = [both or _same(n, window, stride) for n in x.shape[1:-1]]
     if operation.startswith("max"):
         return _over_windows(x, ends, window, stride, np.maximum, -np.inf)
     total = _over_windows(x, ends, window, stride, np.add, 0.0)

@@ -75,7 +75,7 @@ def fitting(
     allowed = (FLOOR if double else 32 * U) * scale
     problem = sampled(problem)
     if problem.layer == "between":
-        target = problem.target64 if double else problem.target
+        target = problem.target if problem.target64 is None else problem.target64
         found = formulas(problem.operands, target, allowed, problem.apart)
         return [{"formula": formula} for formula in found]
     budget = budget or Budget()
