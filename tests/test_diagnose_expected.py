@@ -204,6 +204,21 @@ def test_a_module_that_no_name_tells_is_known_by_its_other_leaves():
     assert [v.path for v in diagnose(source, short).leaves.values() if v.wrong] == ["init_bn/scale"]
 
 
+@pytest.mark.parametrize("lost", ["one", "two", "three"])
+def test_the_bias_that_is_left_of_a_module_is_not_accused(lost):
+    """Three equal layers under unlike names, and one kernel is missing: its bias goes with it."""
+    names = dict(zip(("gamma", "alpha", "beta"), ("one", "two", "three"), strict=True))
+    source, right = {}, {}
+    for i, (key, path) in enumerate(names.items()):
+        source |= {f"{key}.weight": draw(6, 6, 3, 3, seed=i), f"{key}.bias": draw(6, seed=i)}
+        right[f"{path}/kernel"] = source[f"{key}.weight"].transpose(2, 3, 1, 0)
+        right[f"{path}/bias"] = source[f"{key}.bias"]
+    assert diagnose(source, right).ok
+    short = {path: leaf for path, leaf in right.items() if path != f"{lost}/kernel"}
+    wrong = [v.path for v in diagnose(source, short).leaves.values() if v.wrong]
+    assert wrong in ([], [f"{lost}/kernel"])
+
+
 def test_a_missing_norm_is_not_named_as_the_convolution_beside_it():
     source, right = {}, {}
     for n in range(3):

@@ -29,7 +29,7 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
         return has_values(row, np.asarray(tree[row.path]), evidence)
 
     there = {path: row for path, row in mapping.leaves.items() if path in tree}
-    there = placed(there, holds)
+    there = placed(there, evidence.shapes, holds)
     rows = restyled(renumbered(there, evidence.shapes, holds), evidence.shapes, holds)
     rows = likened(rows, evidence.shapes, {path: tree[path].shape for path in rows})
     claimed, excused = {key for row in rows.values() for key in row.sources}, excused_keys(mapping)
