@@ -1,5 +1,6 @@
 """What should be where when the fault itself misleads the names and shapes."""
 
+import itertools
 import subprocess
 import sys
 
@@ -549,3 +550,28 @@ def test_a_buffer_that_any_model_has_so_is_right():
     }
     unsure = diagnose(source, odd).leaves
     assert [p for p, v in unsure.items() if v.status == "ambiguous"] == list(right)[1:3]
+
+
+@pytest.mark.parametrize("rows", [46, 50])
+def test_a_tied_table_of_another_length_is_known_by_its_values(rows):
+    source = {"lm_head.weight": draw(48, 24)}
+    source["model.embed_tokens.weight"] = source["lm_head.weight"]
+    table = np.resize(source["lm_head.weight"], (rows, 24))
+    port = {"embedder/embedding": table, "lm_head/kernel": source["lm_head.weight"].T}
+    for n, part in itertools.product(range(2), "qkv"):
+        key = f"model.layers.{n}.self_attn.{part}_proj.weight"
+        source[key] = draw(36, 24, seed=n + ord(part))
+        port[f"layers/{n}/attn/{part}_proj/w"] = source[key].T.reshape(24, 3, 12)
+    found = diagnose(source, port)
+    assert [v.path for v in found.leaves.values() if v.wrong] == ["embedder/embedding"]
+    fixed = repair(source, port, found)["embedder/embedding"]
+    assert np.array_equal(fixed, source["model.embed_tokens.weight"])
+
+
+def test_the_zeros_of_a_layer_without_a_bias_stay_right_beside_a_missing_kernel():
+    source = {f"h.{n}.k.weight": draw(7, 7, seed=n) for n in range(3)}
+    port = {f"h/{n}/k/kernel": np.asarray(source[f"h.{n}.k.weight"].T, order="C") for n in range(3)}
+    port |= {f"h/{n}/k/bias": np.zeros(7, np.float32) for n in range(3)}
+    del port["h/2/k/kernel"]
+    wrong = [v.path for v in diagnose(source, port).leaves.values() if v.wrong]
+    assert wrong == ["h/2/k/kernel"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from porting.doctor.bits import canonical, constant
+from porting.doctor.bits import canonical, constant, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.foretell import foretold, predicted_path
 from porting.doctor.likes import likened
@@ -20,6 +20,8 @@ from porting.doctor.renumbered import renumbered
 from porting.doctor.style import restyled
 from porting.doctor.unmapped import conventional
 from porting.leaves import Leaf
+
+TELLING = 8  #: values that name a tensor
 
 
 def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> dict[str, Leaf]:
@@ -52,23 +54,38 @@ def expected_rows(mapping: Any, tree: Mapping[str, Any], evidence: Evidence) -> 
 def _resized(
     rows: Mapping[str, Leaf], tree: Mapping[str, Any], evidence: Evidence
 ) -> dict[str, Leaf]:
-    """Rows for leaves that no tensor fits, and whose name tells which tensor they are."""
+    """Rows for leaves that no tensor fits, and whose name or values tell which tensor they are."""
     claimed = {key for row in rows.values() for key in row.sources}
     open_ = [path for path in tree if path not in rows]
+    near: dict[tuple[int, ...], list[str]] = {}
     found = {}
     for key in evidence.shapes if open_ else ():
-        guess = predicted_path(key, rows, evidence.shapes, True) if key not in claimed else None
-        fit = [
-            path
-            for path in open_
-            if guess
-            and parent(path) == parent(guess[0])
-            and _one_length_off(tree[path].shape, evidence.shapes[key])
-        ]
+        if key in claimed:
+            continue
+        shape = evidence.shapes[key]
+        if shape not in near:
+            near[shape] = [p for p in open_ if _one_length_off(tree[p].shape, shape)]
+        off = near[shape]
+        guess = predicted_path(key, rows, evidence.shapes, True) if off else None
+        fit = [path for path in off if guess and parent(path) == parent(guess[0])]
+        if not fit:
+            fit = [path for path in off if _begins_as(path, key, tree, rows, evidence)]
         row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
         if row is not None:
             found[row.path] = row
     return found
+
+
+def _begins_as(
+    path: str, key: str, tree: Mapping[str, Any], rows: Mapping[str, Leaf], evidence: Evidence
+) -> bool:
+    """Whether a leaf of another length has the values of a tensor, as far as both go."""
+    made = evidence.expected(conventional(path, key, rows, evidence))
+    leaf = np.asarray(tree[path])
+    if made is None or made.ndim != leaf.ndim or made.size < TELLING:
+        return False
+    common = tuple(slice(0, min(n, m)) for n, m in zip(made.shape, leaf.shape, strict=True))
+    return equal(canonical(made[common]), canonical(leaf[common]))
 
 
 def _one_length_off(a: Sequence[int], b: Sequence[int]) -> bool:

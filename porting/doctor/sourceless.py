@@ -12,7 +12,7 @@ import numpy as np
 from porting.doctor.bits import canonical, constant, is_float
 from porting.doctor.evidence import Evidence
 from porting.doctor.fixes import fix_line
-from porting.doctor.names import last, parent
+from porting.doctor.names import last, parent, template
 from porting.doctor.values import narrow_type
 from porting.doctor.verdict import LeafVerdict
 from porting.layouts import Rule
@@ -45,9 +45,13 @@ def without_source(
         if key in evidence.shapes.keys() - wanted and "no place" in why
         and not _of_another(key, evidence)
     }  # fmt: skip
-    for path, why in getattr(mapping, "unmapped", {}).items():
+    unmapped = getattr(mapping, "unmapped", {})
+    likes = {template(path): why for path, why in unmapped.items() if why.startswith(NO_BIAS)}
+    for path, why in unmapped.items():
         if path not in out or not out[path].wrong:
             continue
+        if out[path].kind == "zeros":  # where its kernel is missing, the other layers tell
+            why = likes.get(template(path), why)
         if why.startswith(NO_BIAS) and math.prod(tree[path].shape) not in spare:
             weight = why.removeprefix(NO_BIAS).strip()
             out |= _biasless(out[path], weight, tree[path], evidence, out)
