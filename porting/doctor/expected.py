@@ -12,7 +12,7 @@ from porting.doctor.bits import canonical, constant, equal
 from porting.doctor.evidence import Evidence
 from porting.doctor.foretell import foretold, predicted_path
 from porting.doctor.likes import likened
-from porting.doctor.names import parent
+from porting.doctor.names import alike, parent
 from porting.doctor.parts import missing_parts
 from porting.doctor.placed import placed
 from porting.doctor.readings import has_values
@@ -58,21 +58,25 @@ def _resized(
     claimed = {key for row in rows.values() for key in row.sources}
     open_ = [path for path in tree if path not in rows]
     near: dict[tuple[int, ...], list[str]] = {}
-    found = {}
     for key in evidence.shapes if open_ else ():
-        if key in claimed:
-            continue
         shape = evidence.shapes[key]
         if shape not in near:
             near[shape] = [p for p in open_ if _one_length_off(tree[p].shape, shape)]
-        off = near[shape]
-        guess = predicted_path(key, rows, evidence.shapes, True) if off else None
-        fit = [path for path in off if guess and parent(path) == parent(guess[0])]
-        if not fit:
-            fit = [path for path in off if _begins_as(path, key, tree, rows, evidence)]
+    free = [k for k, shape in evidence.shapes.items() if near.get(shape) and k not in claimed]
+    found = {}
+    for key in free:
+        guess = predicted_path(key, rows, evidence.shapes, True)
+        fit = [p for p in near[evidence.shapes[key]] if guess and parent(p) == parent(guess[0])]
         row = conventional(fit[0], key, rows, evidence) if len(fit) == 1 else None
         if row is not None:
             found[row.path] = row
+    for path in (p for p in open_ if p not in found):
+        keys = [k for k in free if path in near[evidence.shapes[k]]]
+        held = [k for k in keys if _begins_as(path, k, tree, rows, evidence)]
+        best = max(held, key=lambda k: alike(path, k), default=None)
+        row = conventional(path, best, rows, evidence) if best else None
+        if row is not None:
+            found[path] = row
     return found
 
 
