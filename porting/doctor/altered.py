@@ -12,7 +12,7 @@ from porting.doctor.bits import canonical, equal, is_float, probes
 from porting.doctor.holding import Holding, Question
 from porting.doctor.own import expected_extent, joined_extent, joined_of, ruled, telling
 from porting.doctor.pieces import assemble
-from porting.doctor.proposals import Extent, extent, proposals
+from porting.doctor.proposals import FOLDED, Extent, extent, proposals
 from porting.doctor.values import Change, agrees, single, through
 
 SMALL = 2**16  #: sums of two tensors are tried up to this size
@@ -153,7 +153,7 @@ def _same_ends(q: Question, change: Change, from_: Extent | None) -> bool:
     if from_ is None or q.extent is None:
         return False
     ends = _changed_bits(q, change, np.array([from_.low, from_.high], np.float32)).view(np.float32)
-    folds = change.kind in ("magnitude", "square") and from_.low * from_.high < 0
+    folds = change.kind in FOLDED and from_.low * from_.high < 0
     low = folds or ends.min() == q.extent.low
     return bool(low and ends.max() == q.extent.high)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-
 import numpy as np
 
 from porting.doctor.bits import canonical, constant, fingerprint
@@ -24,14 +21,11 @@ class Contents:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._sized: dict[int, list[str]] = defaultdict(list)
-        for key, shape in evidence.shapes.items():
-            self._sized[math.prod(shape)].append(key)
         self._prints: dict[tuple[str, type], int] = {}
 
     def keys_of(self, leaf: np.ndarray) -> list[str]:
         """The keys whose values a leaf has; none for a constant, which is nobody's."""
-        keys, bits = self._sized.get(leaf.size, ()), canonical(leaf)
+        keys, bits = self._evidence.of_size(leaf.size), canonical(leaf)
         if not keys or constant(bits):
             return []
         own = fingerprint(bits)

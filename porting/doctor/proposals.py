@@ -26,8 +26,8 @@ from porting.doctor.values import (
 
 CHANGES = (*CASTS, *MISREADS, *FUNCTIONS)
 SHIFTED = np.array([change.kind in SHIFTS for change in CHANGES])
-#: changes of which the lesser end is not that of the source
-FOLDS = np.array([change.kind in ("magnitude", "square") for change in CHANGES])
+FOLDED = ("magnitude", "square")  #: changes of which the lesser end is not that of the source
+FOLDS = np.array([change.kind in FOLDED for change in CHANGES])
 #: changes that keep the direction of a tensor, seen as one vector, or turn it round
 STRAIGHT = np.array([change.kind in ("cast", "sign") for change in CHANGES])
 
