@@ -47,7 +47,7 @@ class Case:
 CASES = (
     Case("bonsai's ViT", "vit", ("the activation", "restored by GELU (erf)", "computes GELU (tanh)")),
     Case("bonsai's Whisper encoder", "whisper", ("the activation", "restored by GELU (erf)", "computes GELU (tanh)")),
-    Case("bonsai's DINOv3", "dinov3", ("a rotation in bfloat16", "precision float32")),
+    Case("bonsai's DINOv3", "dinov3", ("a rotation in bfloat16", "the precision of the rotation: float32")),
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import struct
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.read_limits import values
 from porting import limits
 from porting.checkpoint import open_checkpoint
 from porting.errors import CheckpointError, LimitError, PortingError
@@ -278,10 +278,8 @@ def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hostile_file_is_refused_and_names_itself(case, tmp_path):
     path = tmp_path / "hostile.bin"
     path.write_bytes(CASES[case])
-    start = time.process_time()
     with pytest.raises(PortingError) as caught:
         _read_all(path)
-    assert time.process_time() - start < 5  # a loop without end; `fuzz_checkpoints` measures
     text = str(caught.value)
     assert text.startswith("hostile.bin"), text
     assert len(text) < 500, text
@@ -386,15 +384,9 @@ def test_an_overlap_is_refused_as_such(tmp_path):
         open_checkpoint(path)
 
 
-def test_msgpack_at_the_limit_of_its_values_takes_half_a_second(tmp_path):
-    count = limits.MSGPACK_VALUES + 5
-    keys = b"".join(b"\xa6%06d\xc0" % i for i in range(count))
+def test_msgpack_past_the_limit_of_its_values_is_refused(tmp_path):
+    """How long that takes is measured by `benchmarks/read_limits.py`."""
     path = tmp_path / "model.msgpack"
-    path.write_bytes(b"\xdf" + struct.pack(">I", count) + keys)
-    times: list[float] = []
-    while len(times) < 5 and min(times, default=9) > 0.5:
-        start = time.process_time()
-        with pytest.raises(LimitError, match="more than 100,000 values"):
-            open_checkpoint(path)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.5
+    path.write_bytes(values())
+    with pytest.raises(LimitError, match="more than 100,000 values"):
+        open_checkpoint(path)

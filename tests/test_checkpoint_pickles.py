@@ -1,16 +1,15 @@
-"""Our reader of opcodes against CPython's `pickletools`, and the time that a pickle may take."""
+"""Our reader of opcodes against CPython's `pickletools`, and pickles of the largest size."""
 
 import pickle
 import pickletools
 import random
 import struct
-import time
 
 import numpy as np
 import pytest
 
 from benchmarks.fuzz_checkpoints import mutate
-from porting import limits
+from benchmarks.read_limits import PICKLES
 from porting.checkpoint import opcodes, open_checkpoint
 from porting.errors import PortingError
 from tests import checkpoint_files as make
@@ -81,24 +80,10 @@ def test_an_integer_has_at_most_128_bits():
             ours(data)
 
 
-COUNT = limits.PICKLE_OPCODES - 10
-LARGEST = {
-    "texts": b"\x80\x02(" + b"X\x05\0\0\0abcde" * COUNT + b"t.",
-    "texts of protocol 0": b"(" + b"S'a\\x41bc'\n" * (COUNT // 2) + b"t.",
-    "tuples": b"\x80\x02]" + b")\x85a" * (COUNT // 3) + b".",
-    "a dict": b"\x80\x02}" + b"X\x01\0\0\0aK\x01s" * (COUNT // 3) + b".",
-    "long integers": b"\x80\x02(" + b"\x8a\x08\1\2\3\4\5\6\7\1" * COUNT + b"t.",
-}
-
-
-@pytest.mark.parametrize("case", LARGEST)
-def test_a_pickle_at_the_limit_takes_half_a_second(case, tmp_path):
+@pytest.mark.parametrize("case", PICKLES)
+def test_a_pickle_at_the_limit_is_read_to_its_end(case, tmp_path):
+    """How long that takes is measured by `benchmarks/read_limits.py`."""
     path = tmp_path / "model.pt"
-    path.write_bytes(make.torch_zip(LARGEST[case]))
-    times = []
-    while len(times) < 5 and min(times, default=9) > 0.5:
-        start = time.process_time()
-        with pytest.raises(PortingError, match="holds no tensors"):
-            open_checkpoint(path)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.5
+    path.write_bytes(make.torch_zip(PICKLES[case]))
+    with pytest.raises(PortingError, match="holds no tensors"):
+        open_checkpoint(path)

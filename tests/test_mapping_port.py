@@ -1,7 +1,6 @@
 """Porting by a mapping, back again, the rules file and the script."""
 
 import runpy
-import time
 
 import ml_dtypes
 import numpy as np
@@ -299,10 +298,9 @@ def test_a_large_port_only_makes_views():
     big = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (4096, 4096), (0, 0))
     source = {f"layers.{i}.weight": big for i in range(64)}
     target = {f"layers/{i}/kernel": big for i in range(64)}
-    start = time.perf_counter()
     variables, _ = port_checkpoint(source, target)
-    assert variables["layers"]["7"]["kernel"].base is not None
-    assert time.perf_counter() - start < 30  # 4 GiB of weights were not copied
+    kernels = [layer["kernel"] for layer in variables["layers"].values()]
+    assert all(np.shares_memory(kernel, big) for kernel in kernels)  # 4 GiB were not copied
 
 
 def test_a_name_cannot_write_code_into_the_script_or_rows_into_the_rules():

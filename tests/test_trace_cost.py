@@ -124,6 +124,16 @@ def test_an_activation_that_is_a_module_is_no_layer_left_out():
     assert strangers(Trace("torch", (stage,)), "m", set(), 3, False, False) == {}
 
 
+def test_a_module_around_a_paired_layer_is_no_layer_left_out():
+    """ViT's `intermediate` of transformers: a linear layer and its activation in one module."""
+    y = {"": np.float32([[1, 2]])}
+    inner = Stage("m.fc.dense", "Linear", "m.fc", 2, 3, {}, y)
+    outer = Stage("m.fc", "Intermediate", "m", 1, 4, {}, y)
+    trace = Trace("torch", (inner, outer, Stage("m", "Layer", "", 0, 5, {}, y)))
+    assert strangers(trace, "m", {"m.fc.dense"}, 5, False, False) == {}
+    assert list(strangers(trace, "m", set(), 5, False, False)) == ["m.fc"]
+
+
 def norm_trace(epsilon, leaves):
     x = np.float32(RNG.normal(size=(3, 8)) * 0 + np.linspace(-0.01, 0.02, 24).reshape(3, 8))
     x64 = x.astype(np.float64)

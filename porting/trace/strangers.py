@@ -32,8 +32,10 @@ def strangers(
     own = [s for s in trace.children(container or "") if s.finished < before and not passes(s)]
     # An activation is a function that a formula knows, whether it is a module or not.
     own = [s for s in own if family(s.kind) != "activation"]
+    # A module around a paired stage was not left out; what it does besides is a formula.
+    paired = used.union(*(trace.ancestors(path) for path in used))
     found = {}
-    for stage in [s for s in own if s.path not in used][-MOST:]:
+    for stage in [s for s in own if s.path not in paired][-MOST:]:
         array = (stage.outputs64 or stage.outputs) if double else stage.outputs
         value = next(iter(array.values()))
         if value.dtype.kind == "f" and value.ndim:
