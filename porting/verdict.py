@@ -1,4 +1,4 @@
-"""`Verdict`: what happened to a port, in one of five kinds and in words."""
+"""`Verdict`: what happened to a port, in one of six kinds and in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ KINDS = {
     "silent": "Silent wrong layout",
     "crash": "Crash",
     "values": "Wrong values",
+    "code": "Right leaves, wrong code",
     "unsure": "Cannot tell",
 }
 

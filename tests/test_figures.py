@@ -10,6 +10,7 @@ from porting.dense_ports import PORTS, run_dense
 from porting.figures import scales
 from porting.figures.dense import STRIP_CELLS, layout_infos, output_infos, strip_info
 from porting.figures.matrix import EXACT_CELLS, MatrixInfo, encode, matrix_panel, tile
+from porting.figures.stages import StageBar, stage_chart
 
 
 def result(port: str = "untransposed", n: int = 5, in_dim: int = 7, features: int = 7):
@@ -138,6 +139,17 @@ def test_a_tile_is_the_part_that_was_asked_for():
 )
 def test_a_tile_outside_is_clamped(rows, columns, extent):
     assert tile(info(np.zeros((401, 307), np.float32)), rows, columns)["extent"] == extent
+
+
+def test_a_stage_is_labelled_with_what_its_error_is_times_rounding():
+    ratios = (0.0, 3.21, 32.1, 321.0, 7_123.0, 2e9, np.inf)
+    bars = [StageBar(f"s{i}", r, "wrong" if r else "right", "") for i, r in enumerate(ratios)]
+    figure = stage_chart(bars)
+    labels = ["✓", "<b>3.2× starts here</b>", "32×", "320×", "7·10³×", "2·10⁹×", "∞×"]
+    assert list(figure.data[0].text) == labels
+    assert max(figure.data[0].x) == 1e9
+    assert list(figure.layout.xaxis.ticktext) == ["0", "1", "10²", "10⁴", "10⁶", "10⁸"]
+    assert list(stage_chart(bars[:3]).layout.xaxis.ticktext) == ["0", "1", "10²"]
 
 
 def test_one_range_for_all_that_is_compared():

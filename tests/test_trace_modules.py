@@ -405,7 +405,8 @@ def test_the_command_line_tries_variants_on_the_leaves_of_the_file(tmp_path):
     assert printed.exit_code == 1
     assert "Parity is restored by epsilon = 1e-05" in " ".join(printed.output.split())
     answer = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    assert answer["verdict"] == "parts"
+    assert answer["ok"]
+    assert (answer["forward"]["verdict"], answer["forward"]["fault"]) == ("parts", "code")
     clean = CliRunner().invoke(app, [*arguments[:4], files[2], files[2]])
     assert clean.exit_code == 0
 

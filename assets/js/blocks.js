@@ -20,8 +20,25 @@ class Chart {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "IBM Plex Sans, system-ui, sans-serif", size: 12, color: ink },
       hoverlabel: { bgcolor: token("--pl-paper"), bordercolor: line, font: { color: token("--pl-ink") } } };
+    this.fit(layout, figure.data[0].y, width);
     for (const name of ["xaxis", "yaxis"]) layout[name] = { gridcolor: line, zerolinecolor: line, fixedrange: true, ...layout[name] };
     window.Plotly.react(this.chart, figure.data, layout, { displayModeBar: false, responsive: false });
+  }
+  /* Names take what they need, up to two fifths; longer ones lose their beginning. */
+  fit(layout, names, width) {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = "12px IBM Plex Sans, system-ui, sans-serif";
+    const most = width * 0.4, long = (text) => pen.measureText(text).width;
+    const short = (name) => {
+      let rest = name;
+      while (rest.length > 1 && long(`…${rest}`) > most) rest = rest.slice(1);
+      return rest === name || long(name) <= most ? name : `…${rest}`;
+    };
+    const shown = names.map(short), left = Math.ceil(Math.max(...shown.map(long))) + 20;
+    layout.margin = { ...layout.margin, l: left };
+    layout.yaxis = { ...layout.yaxis, tickmode: "array", tickvals: names, ticktext: shown.map((name) => `${name}  `) };
+    const [low, top] = layout.xaxis.range, room = layout.meta.room, span = width - left - layout.margin.r;
+    layout.xaxis = { ...layout.xaxis, range: [low, low + (top - low) * span / Math.max(span - room, span / 4)] };
   }
   dispose() { window.Plotly.purge(this.chart); this.node.remove(); }
 }

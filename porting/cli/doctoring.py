@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,6 +28,7 @@ def doctor(
     from porting.checkpoint import save_params
     from porting.doctor import diagnose, repair
     from porting.mapping import infer_mapping
+    from porting.trace import forward, load_trace
 
     saved = ""
     with steps(3) as step, opened(checkpoint) as source, opened(params) as ported:
@@ -38,21 +38,15 @@ def doctor(
         if fix is not None:
             step("Repairing")
             saved = str(save_params(fix, repair(source, ported, found)))
-        forward = _forward(traces, found, ported) if traces else {}
+        run = (
+            forward((load_trace(traces[0]), load_trace(traces[1])), found, source, ported)
+            if traces
+            else None
+        )
     if as_json:
-        print_json(found.to_dict() | forward | ({"saved": saved} if saved else {}))
+        passed = {"forward": run.to_dict()} if run else {}
+        print_json(found.to_dict() | passed | ({"saved": saved} if saved else {}))
     else:
-        lines = [found.report(), forward.get("report", ""), saved]
+        lines = [found.report(), run.report() if run else "", saved]
         console().print("\n".join(filter(None, lines)), markup=False)
-    raise typer.Exit(WRONG if not found.ok or forward.get("verdict") == "parts" else 0)
-
-
-def _forward(traces: tuple[str, str], found: Any, ported: Any) -> dict[str, Any]:
-    """The comparison of two traces, explained by the diagnosis of the leaves."""
-    from porting.trace import compare_traces, explain, load_trace
-
-    wanted, given = (load_trace(path) for path in traces)
-    given = given if given.leaves else dataclasses.replace(given, leaves=ported)
-    comparison = compare_traces(wanted, given)
-    text = f"{comparison.report()}\n{explain(comparison, found).report()}"
-    return {"verdict": comparison.verdict, "report": text, "forward": comparison.as_rows()}
+    raise typer.Exit(WRONG if not found.ok or (run and run.parts) else 0)

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 RIGHT, WRONG, MUTED = "#1b7f79", "#c8501e", "#c98a6d"
 FLOOR, CEILING = 0.1, 1e9
 ROW = 21  #: pixels of one bar
+LABEL = 136  #: pixels of the longest label behind a bar
 
 Status = Literal["right", "wrong", "inherited"]
 
@@ -34,22 +35,27 @@ class StageBar(NamedTuple):
 def stage_chart(bars: Sequence[StageBar]) -> go.Figure:
     """Horizontal bars on a log scale, a pale band up to 1, the first wrong stage labelled.
 
+    The page leaves room for the names and, behind the longest bar, for `meta.room` pixels.
+
     >>> figure = stage_chart([StageBar("ln1", 0.0, "right", ""), StageBar("q", 1e4, "wrong", "")])
     >>> [round(float(v), 1) for v in figure.data[0].x]
     [0.1, 10000.0]
     """
     figure = go.Figure(_trace(bars))
+    top = np.clip(np.log10(max((bar.ratio for bar in bars), default=1) or 1), 2, np.log10(CEILING))
+    ticks = [0, *range(2, int(top) + 1, 2)]
     figure.update_layout(
-        margin={"l": 88, "r": 16, "t": 4, "b": 40},
+        margin={"r": 16, "t": 4, "b": 40},
+        meta={"room": LABEL},
         bargap=0.35,
         xaxis={
             "type": "log",
-            "range": [np.log10(FLOOR), np.log10(CEILING) + 4],
+            "range": [np.log10(FLOOR), float(top)],
             "title": {"text": "error / rounding", "standoff": 6},
-            "tickvals": [0.1, 1, 1e2, 1e4, 1e6, 1e8],
-            "ticktext": ["0", "1", "10²", "10⁴", "10⁶", "10⁸"],
+            "tickvals": [FLOOR, *(10**n for n in ticks)],
+            "ticktext": ["0", *("1" if n == 0 else f"10{_raised(n)}" for n in ticks)],
         },
-        yaxis={"autorange": "reversed", "ticksuffix": "  ", "showgrid": False},
+        yaxis={"autorange": "reversed", "showgrid": False},
         shapes=[
             {
                 "type": "rect",
@@ -105,6 +111,19 @@ def _trace(bars: Sequence[StageBar]) -> go.Bar:
 def _label(bar: StageBar, is_first: bool) -> str:
     if bar.status == "right":
         return "✓"
-    mantissa, _, exponent = f"{bar.ratio:.0e}".partition("e")
-    amount = f"{mantissa}e{int(exponent)}" if np.isfinite(bar.ratio) else "∞"
+    amount = _amount(bar.ratio)
     return f"<b>{amount} starts here</b>" if is_first else amount
+
+
+def _amount(ratio: float) -> str:
+    """A ratio to one or two digits: 32×, 7·10³×."""
+    if not np.isfinite(ratio):
+        return "∞×"
+    if ratio < 1000:
+        return f"{float(f'{ratio:.2g}'):g}×"
+    mantissa, _, exponent = f"{ratio:.0e}".partition("e")
+    return f"{mantissa}·10{_raised(int(exponent))}×"
+
+
+def _raised(exponent: int) -> str:
+    return str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

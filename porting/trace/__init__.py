@@ -2,6 +2,7 @@
 
 from porting.trace.causes import Cause, Explanation, explain
 from porting.trace.comparison import Site, StageResult, TraceComparison
+from porting.trace.forward import Forward, forward
 from porting.trace.judge import compare_traces
 from porting.trace.record_flax import record_linen, record_nnx
 from porting.trace.record_torch import record_torch
@@ -11,6 +12,7 @@ from porting.trace.store import load_trace
 __all__ = [
     "Cause",
     "Explanation",
+    "Forward",
     "Site",
     "Stage",
     "StageResult",
@@ -18,6 +20,7 @@ __all__ = [
     "TraceComparison",
     "compare_traces",
     "explain",
+    "forward",
     "load_trace",
     "record_linen",
     "record_nnx",

@@ -77,21 +77,25 @@ class Explanation:
     causes: tuple[Cause, ...]
     verdict: str
 
+    def sentences(self) -> tuple[tuple[str, str], ...]:
+        """Verdict and text of the causes; one that repeats in other layers names them."""
+        groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+        for cause in self.causes:
+            like = re.sub(r"\d+", "#", f"{cause.stage} {cause.site.slot} {cause.site.path}")
+            groups.setdefault((cause.verdict, like, *cause.faults), []).append(
+                (cause.stage, cause.text)
+            )
+        return tuple((key[0], together(texts)) for key, texts in groups.items())
+
     def report(self) -> str:
-        """The causes as text; those that only repeat in other layers are named behind the first."""
+        """The causes as text, or that there is none."""
         if not self.causes:
             return {
                 "same": "The port computes what its reference computes.",
                 "noise": "Rounding explains every difference: no fault.",
                 "unpaired": "No stage was paired: nothing can be said.",
             }.get(self.verdict, "An error is seen; no stage could be judged by itself.")
-        groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-        for cause in self.causes:
-            like = re.sub(r"\d+", "#", f"{cause.stage} {cause.site.slot} {cause.site.path}")
-            groups.setdefault((like, cause.verdict, *cause.faults), []).append(
-                (cause.stage, cause.text)
-            )
-        return "\n".join(map(together, groups.values()))
+        return "\n".join(text for _, text in self.sentences())
 
 
 def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> Explanation:

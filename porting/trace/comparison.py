@@ -188,7 +188,8 @@ class TraceComparison:
             return said + stages
         names = ", ".join(row.stage for row in self.parting)
         how = "" if self.replayed else " Without a replay, later faults may hide behind it."
-        return f"{number_of(len(self.parting), 'stage')} part by themselves: {names}. {stages}{how}"
+        verb = "parts by itself" if len(self.parting) == 1 else "part by themselves"
+        return f"{number_of(len(self.parting), 'stage')} {verb}: {names}. {stages}{how}"
 
     def as_rows(self) -> list[dict[str, Any]]:
         """The rows as plain dictionaries, for a table, a chart or JSON."""

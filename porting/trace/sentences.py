@@ -77,7 +77,10 @@ def said(problem: Problem, choice: Choice, options: set[str]) -> str:
     if problem.layer == KIND and len(named) == len(choice):
         return "the layer as its library has it"
     titles = {row.option: row.title for row in VARIANTS if row.layer == problem.layer}
-    return " and ".join(option_in_words(titles[o], value) for o, value in named.items())
+    words = [option_in_words(titles[o], value) for o, value in named.items()]
+    if len(words) > 1 and named == choice and not options:
+        return f"what is usual ({', '.join(words)})"
+    return " and ".join(words)
 
 
 def option_in_words(title: str, value: object) -> str:

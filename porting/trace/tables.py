@@ -14,10 +14,12 @@ import numpy as np
 from porting.trace import functions
 from porting.trace.attention import MASKS, hidden
 from porting.trace.attention_table import ATTENTION, KINDS, attention_of
+from porting.trace.epsilon import worked_out
 from porting.trace.questions import Problem, Variant, divisors
 from porting.trace.recurrence_table import KIND, RECURRENT, recurrent
 
 _EPSILONS = (1e-5, 1e-6, 1e-12, 1e-3, 1e-8, 1.1920929e-07, 0.0)
+_BATCH = (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)
 
 
 def _mask(problem: Problem, mask: str) -> np.ndarray:
@@ -62,14 +64,18 @@ def _groups(problem: Problem) -> Sequence[int]:
     return sorted(divisors(problem.operands["x"].shape[-1]), key=lambda n: n != 32)
 
 
+def _of_groups(problem: Problem) -> Sequence[float]:
+    return (*_EPSILONS, *worked_out(problem, _EPSILONS, groups=_groups(problem)[0]))
+
+
 VARIANTS = (
-    Variant("norm", "epsilon", "epsilon", _EPSILONS),
+    Variant("norm", "epsilon", "epsilon", lambda p: (*_EPSILONS, *worked_out(p, _EPSILONS))),
     Variant("norm", "mean", "the mean", ("subtracted", "kept")),
     Variant("norm", "scale", "1 + w", ("w", "1 + w")),
     Variant("norm", "variance", "the variance", ("biased", "unbiased")),
-    Variant("batch norm", "epsilon", "epsilon", (1e-5, 1e-3, 1e-6, 1e-4, 1e-12)),
+    Variant("batch norm", "epsilon", "epsilon", lambda p: (*_BATCH, *worked_out(p, _BATCH))),
     Variant("batch norm", "statistics", "training mode", ("running", "of the batch")),
-    Variant("group norm", "epsilon", "epsilon", _EPSILONS),
+    Variant("group norm", "epsilon", "epsilon", _of_groups),
     Variant("group norm", "groups", "the number of groups", _groups),
     Variant("dense", "kernel", "a square kernel", _square, "weight"),
     Variant("dense", "bias", "the bias", ("added", "left out")),

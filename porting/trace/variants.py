@@ -117,7 +117,8 @@ def differences(
 def notable(problem: Problem, choice: Choice) -> Choice:
     """The options of a choice that are not the first of their row; all where all are.
 
-    >>> notable(Problem("norm", {}, {}, np.ones(1)), {"epsilon": 1e-6, "mean": "subtracted"})
+    >>> x = np.ones((2, 3))
+    >>> notable(Problem("norm", {"x": x}, {}, x), {"epsilon": 1e-6, "mean": "subtracted"})
     {'epsilon': 1e-06}
     """
     rows = {row.option: row for row in VARIANTS if row.layer == problem.layer}

@@ -17,9 +17,10 @@ from porting.checkpoint import save_params
 from porting.doctor import diagnose, repair
 from porting.errors import ArgumentError, number_of
 from porting.models import MODELS
+from porting.trace import forward
 from porting.ui import frame, lens
 from porting.ui.address import from_query
-from porting.ui.doctor_view import picked, pictures, view
+from porting.ui.doctor_view import exports, picked, pictures, view
 from porting.ui.doctor_work import (
     UPLOAD,
     DoctorView,
@@ -28,7 +29,7 @@ from porting.ui.doctor_work import (
     fitting_breaks,
     listed,
     patient_of,
-    regression_test,
+    traces_given,
 )
 from porting.ui.messages import as_toast, in_lens
 
@@ -78,19 +79,19 @@ def repaired(*values: Any) -> Iterator[Any]:
 
     The page takes copies of the files; the folder they were made in goes when this ends.
     """
-    patient = patient_of(*read(*values))
+    recipe, given = read(*values)
+    patient = patient_of(recipe, given)
     found = patient.diagnosis()
+    traces = traces_given(recipe, given, patient)
+    run = forward(traces, found, patient.source, patient.ported) if traces else None
     fixed = repair(patient.source, patient.ported, found)
     after = diagnose(patient.source, fixed, patient.mapping).leaves
     left = [path for path, verdict in after.items() if verdict.wrong]
     with tempfile.TemporaryDirectory(prefix="portlens-") as name:
         folder = Path(name)
         save_params(folder / "params.safetensors", fixed)
-        for file, text in (
-            ("report.txt", found.report()),
-            ("report.json", found.to_json()),
-            ("test_port.py", regression_test(patient)),
-        ):
+        files = ("report.txt", "report.json", "test_port.py")
+        for file, (_, text) in zip(files, exports(patient, found, run), strict=True):
             (folder / file).write_text(text, encoding="utf-8")
         if left:
             gr.Warning(

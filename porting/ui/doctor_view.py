@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from porting.breaks import BREAKS
@@ -13,7 +14,7 @@ from porting.figures.origin import origin_of
 from porting.figures.stages import chart_height, stage_chart
 from porting.figures.trace import trace_bars
 from porting.models import MODELS
-from porting.trace import Trace, compare_traces, explain
+from porting.trace import Forward, Trace, TraceComparison, compare_traces, forward
 from porting.ui import lens
 from porting.ui.address import to_query
 from porting.ui.doctor_work import (
@@ -48,15 +49,18 @@ def view(recipe: DoctorView, given: Given) -> dict[str, Any]:
     traces = traces_given(recipe, given, patient)
     if recipe.asks:
         return _riddle(recipe, patient, found, pick, traces)
+    run = forward(traces, found, patient.source, patient.ported) if traces else None
+    rows = [_finding(f, found) for f in found.findings]
+    rows += [_code(text) for text in run.code] if run else []
     blocks = [
-        lens.findings("findings", "Findings", [_finding(f, found) for f in found.findings]),
+        lens.findings("findings", "Findings", rows),
         *_leaf_by_leaf(found, pick, patient),
-        *_stages(traces, found),
-        lens.code("report", "To take along", _exports(patient, found)),
+        *(_stages(run.comparison, _of_weights(run)) if run else []),
+        lens.code("report", "To take along", exports(patient, found, run)),
     ]
     shipped = recipe.patient in MODELS
     link = to_query("doctor", recipe) if shipped else None
-    return lens.column(_verdict(found, recipe), blocks, link, _actions(recipe))
+    return lens.column(_verdict(found, recipe, run), blocks, link, _actions(recipe))
 
 
 def picked(recipe: DoctorView, found: Diagnosis) -> str:
@@ -93,7 +97,7 @@ def _riddle(
     blocks = [
         lens.tree("tree", "Leaf by leaf", columns, rows, selected=pick, event="row", share=0.4),
         _picture(pictures(found.leaves[pick], patient), 0.6, pick),
-        *_stages(traces, None),
+        *(_stages(compare_traces(*traces)) if traces else []),
     ]
     value = lens.column(None, blocks, to_query("doctor", recipe), _actions(recipe))
     value["verdict"] = {
@@ -105,14 +109,16 @@ def _riddle(
     return value
 
 
-def _verdict(found: Diagnosis, recipe: DoctorView) -> Verdict:
+def _verdict(found: Diagnosis, recipe: DoctorView, run: Forward | None) -> Verdict:
     wrong = sum(v.wrong for v in found.leaves.values())
     total = number_of(len(found.leaves), "leaf")
     unsure = found.counts.get("ambiguous", 0)
     rest = f" Of {number_of(unsure, 'leaf')} the data cannot tell." if unsure else ""
     if not wrong:
-        words = f"All {total} hold what they should, bit for bit."
-        return Verdict("unsure" if unsure else "exact", f"{words}{rest}{_put_in(recipe)}")
+        kind = "unsure" if unsure else "code" if run and run.parts else "exact"
+        sure = f"{len(found.leaves) - unsure:,} of {total}" if unsure else f"All {total}"
+        held = f"{sure} hold what they should, bit for bit."
+        return Verdict(kind, f"{held}{rest}{_outputs(run, True)}{_put_in(recipe)}")
     proved = sum(bool(v.fix) for v in found.leaves.values() if v.wrong)
     verb = "is" if wrong == 1 else "are"
     count = number_of(len(found.findings), "finding")
@@ -121,9 +127,35 @@ def _verdict(found: Diagnosis, recipe: DoctorView) -> Verdict:
         if proved == wrong
         else f"{proved} of them have a fix that was tried and gives the right leaf bit for bit."
     )
-    text = f"{wrong:,} of {total} {verb} wrong, in {count}.{rest} {tried}{_put_in(recipe)}"
+    text = f"{wrong:,} of {total} {verb} wrong, in {count}.{rest} {tried}{_outputs(run, False)}{_put_in(recipe)}"
     layout = any(v.status in ("wrong_layout", "wrong_source") for v in found.leaves.values())
     return Verdict("silent" if layout else "values", text)
+
+
+def _outputs(run: Forward | None, clean: bool) -> str:
+    """What the traces add to the verdict on the leaves."""
+    if run is None or run.comparison.verdict == "unpaired":
+        return ""
+    if not run.parts:
+        return " The forward pass agrees with its reference."
+    faults = number_of(len(run.code), "fault")
+    if clean:
+        where = f": {faults} in the code" if run.code else ""
+        return f" The outputs part from the reference all the same{where}."
+    return f" The traces show {faults} in the code besides." if run.code else ""
+
+
+def _of_weights(run: Forward) -> str:
+    """What the chart is told under it: all that the findings do not say."""
+    causes = run.explanation.sentences()
+    if not causes:
+        return run.explanation.report()
+    return " ".join(text for verdict, text in causes if verdict == "weight")
+
+
+def _code(text: str) -> dict[str, Any]:
+    """A fault that the traces show, as a finding without a leaf."""
+    return {"title": text, "status": "wrong", "leaves": [], "fix": "", "all": "", "count": 0}
 
 
 def _put_in(recipe: DoctorView) -> str:
@@ -215,23 +247,21 @@ def _picture(infos: list[MatrixInfo], share: float, title: str = "") -> dict[str
     return found or {}
 
 
-def _stages(
-    traces: tuple[Trace, Trace] | None, found: Diagnosis | None
-) -> list[dict[str, Any] | None]:
-    if traces is None:
-        return []
-    comparison = compare_traces(*traces)
+def _stages(comparison: TraceComparison, said: str = "") -> list[dict[str, Any] | None]:
     bars = trace_bars(comparison)
-    said = explain(comparison, found).report() if found else ""
     title = "Where the forward pass parts"
     if not bars:
         return [lens.note("stages", f"{title}: no two stages of these traces belong together.")]
     return [lens.chart("stages", title, stage_chart(bars), chart_height(bars), said)]
 
 
-def _exports(patient: Patient, found: Diagnosis) -> list[tuple[str, str]]:
+def exports(patient: Patient, found: Diagnosis, run: Forward | None) -> list[tuple[str, str]]:
+    """What can be taken along: the report in two forms, and a test."""
+    text, data = found.report(), found.to_dict()
+    if run:
+        text, data = f"{text}\n\n{run.report()}", data | {"forward": run.to_dict()}
     return [
-        ("Report", found.report()),
-        ("JSON", found.to_json()),
+        ("Report", text),
+        ("JSON", json.dumps(data, indent=2, ensure_ascii=False)),
         ("Regression test", regression_test(patient)),
     ]

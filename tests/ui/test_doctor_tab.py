@@ -13,7 +13,8 @@ from porting.doctor import diagnose
 from porting.examples import EXAMPLES
 from porting.mapping import port_checkpoint
 from porting.models import MODELS, decided_mapping, traces_of
-from porting.tree import flatten
+from porting.trace import record_linen
+from porting.tree import flatten, unflatten
 
 CHECKPOINT = EXAMPLES["m6aformer"].path
 KERNEL = "params/attn/out_proj/kernel"
@@ -109,6 +110,34 @@ def test_own_files_and_traces_are_diagnosed(doctor, clean, tmp_path):
     upload(person, "traces", *traces)
     person.lens.get_by_text("Where the forward pass parts").wait_for()
     assert "tab=doctor&patient=upload" not in person.page.url
+
+
+def test_a_code_fault_leads_where_every_leaf_is_right(doctor, clean, tmp_path):
+    save_params(tmp_path / "params.safetensors", clean)
+    module, sample = MODELS["block-linen"].target()
+    x = np.random.default_rng(0).standard_normal(sample.shape, np.float32)
+    for name, epsilon in (("right", 1e-5), ("wrong", 1e-2)):
+        trace = record_linen(module.clone(epsilon=epsilon), unflatten(clean), x, double=True)
+        trace.save(tmp_path / f"{name}.safetensors")
+    person = doctor()
+    with person.change():
+        person.tab.get_by_label("Your own files").check()
+    upload(person, "checkpoint", CHECKPOINT)
+    upload(person, "params", tmp_path / "params.safetensors")
+    person.see("Exact")
+    upload(person, "traces", tmp_path / "right.safetensors", tmp_path / "wrong.safetensors")
+    person.see("Right leaves, wrong code")
+    assert "All 16 leaves hold what they should" in person.verdict
+    finding = person.lens.locator(".pl-finding").first.inner_text()
+    assert "What differs: epsilon. Parity is restored by epsilon = 1e-05." in finding
+    assert "The candidate computes epsilon = 0.01." in finding
+    assert "epsilon = 1e-05" in person.lens.locator("pre:visible").inner_text()
+    edges = person.page.evaluate(
+        "[...document.querySelectorAll('#doctor-lens .ytick text')].map((text) => "
+        "text.getBoundingClientRect().x - text.closest('svg').getBoundingClientRect().x)"
+    )
+    assert edges
+    assert min(edges) >= 0  # no name of a stage is cut off
 
 
 def test_nonsense_is_answered_with_a_message(doctor, tmp_path):
