@@ -150,7 +150,7 @@ def _of_weights(run: Forward) -> str:
     causes = run.explanation.sentences()
     if not causes:
         return run.explanation.report()
-    return " ".join(text for verdict, text in causes if verdict == "weight")
+    return "\n".join(text for verdict, text in causes if verdict == "weight")
 
 
 def _code(text: str) -> dict[str, Any]:
