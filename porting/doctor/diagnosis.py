@@ -16,6 +16,7 @@ from porting.doctor.expected import expected_rows
 from porting.doctor.findings import Finding, findings, unused_finding
 from porting.doctor.finer import finer_copy
 from porting.doctor.fixes import right_array
+from porting.doctor.flattens import Orders, lying, unanswered
 from porting.doctor.in_order import by_number, in_order, out_of_order
 from porting.doctor.judge import judge
 from porting.doctor.missing import held_keys, missing
@@ -155,11 +156,16 @@ def _diagnosed(
         rows = dict(leaves)
     other = {} if given else reread(rows, tree, evidence)
     rows |= other
+    orders = Orders(evidence, given)
+    rows |= orders.asked(rows)
     table = Table(rows, evidence)
     evidence.sightings.watch(map(np.asarray, tree.values()))
     verdicts = {
         path: judge(path, leaf, rows.get(path), evidence, table) for path, leaf in tree.items()
     }
+    told = lying(verdicts, rows, tree, evidence)
+    rows |= told
+    verdicts |= {p: judge(p, tree[p], row, evidence, table) for p, row in told.items()}
     verdicts = finer_copy(verdicts, tree, evidence, table)
     verdicts = settle(verdicts, tree, rows, evidence, given)
     verdicts = questions_of(verdicts, other)
@@ -167,7 +173,7 @@ def _diagnosed(
     rows |= elsewhere
     verdicts |= missing(verdicts, tree, rows, evidence, mapping, given)
     verdicts = without_source(verdicts, tree, evidence, mapping)
-    verdicts = relate(verdicts)
+    verdicts = relate(unanswered(verdicts, tree, orders, evidence))
     shapes = {path: tuple(leaf.shape) for path, leaf in tree.items()}
     unused = _unused(verdicts, rows, evidence, getattr(mapping, "unused", {}))
     wanted = {

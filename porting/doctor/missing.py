@@ -10,6 +10,7 @@ import numpy as np
 from porting.doctor.evidence import Evidence
 from porting.doctor.expected import excused_keys, has_twin
 from porting.doctor.fixes import fix_line
+from porting.doctor.flattens import plain_rows
 from porting.doctor.foretell import predicted_path
 from porting.doctor.unmapped import conventional
 from porting.doctor.verdict import LeafVerdict
@@ -40,16 +41,17 @@ def missing(
     meant = [v.row for v in verdicts.values() if v.row] + list(absent.values())
     claimed = {key for row in meant for key in row.sources}
     guessed: list[str] = []
+    known = plain_rows(rows)
     for key in () if given else evidence.shapes:
         if key in held or key in claimed or key in excused:
             continue
         if has_twin(key, (*held, *claimed, *guessed), evidence):
             continue
-        guess = predicted_path(key, rows, evidence.shapes)
+        guess = predicted_path(key, known, evidence.shapes)
         if guess and guess[0] not in tree and guess[0] not in absent:
             guessed.append(key)
             rule = guess[1].rule
-            row = conventional(guess[0], key, rows, evidence)
+            row = conventional(guess[0], key, known, evidence)
             alone = evidence.expected(Leaf(guess[0], (key,), rule)) is None
             absent[guess[0]] = row if alone and row else Leaf(guess[0], (key,), rule)
     return {path: _missing_verdict(path, row, evidence, verdicts) for path, row in absent.items()}

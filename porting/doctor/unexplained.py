@@ -8,8 +8,9 @@ import numpy as np
 
 from porting.doctor.bits import constant, is_float
 from porting.doctor.holding import Question
+from porting.doctor.likeness import COMPARED, near
 from porting.doctor.plain import plain_verdict
-from porting.doctor.values import COMPARED, near, single
+from porting.doctor.values import single
 from porting.doctor.verdict import LeafVerdict
 
 CLOSE = 0.9  #: a correlation from which a leaf is called close to what it should be

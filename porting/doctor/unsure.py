@@ -10,6 +10,7 @@ import numpy as np
 
 from porting.doctor.bits import canonical, equal
 from porting.doctor.evidence import Evidence
+from porting.doctor.flattens import asks
 from porting.doctor.judge import judge
 from porting.doctor.names import alike, last, parent, template
 from porting.doctor.style import TURNED
@@ -126,7 +127,9 @@ def _doubted(
         made = evidence.expected(other)
         if made is not None and equal(canonical(made), canonical(leaf)):
             return _other_reading(verdict, other, row, verdicts)
-    if verdict.status == "wrong_layout" and verdict.kind in _open_readings(row):
+    due = evidence.expected(row)
+    as_long = due is None or due.shape == leaf.shape
+    if verdict.status == "wrong_layout" and verdict.kind in _open_readings(row, as_long):
         note = f"{verdict.note} The names do not tell which is right: {getattr(row, 'reason', '')}."
         return replace(verdict, status="ambiguous", note=note, fix="")
     sure_source = all(o.sources == row.sources for o in rivals)
@@ -140,10 +143,15 @@ def _doubted(
     return replace(verdict, status="ambiguous", note=note, fix="")
 
 
-def _open_readings(row: Leaf) -> set[str]:
-    """The kinds of layout among which an unsure row leaves the choice."""
+def _open_readings(row: Leaf, as_long: bool) -> set[str]:
+    """The kinds of layout among which an unsure row leaves the choice.
+
+    A leaf behind a flatten that is not as long as it should be along every axis was turned.
+    """
     if row.rule.selects:
         return PACKED
+    if asks(row):
+        return FLATTENED | TURNABLE if as_long else set()
     return TURNABLE if getattr(row, "alternatives", ()) else FLATTENED | TURNABLE
 
 

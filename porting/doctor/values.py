@@ -5,7 +5,6 @@ A change is accepted only if every element agrees within the rounding of the lea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ import numpy as np
 from porting.doctor.bits import blocks, canonical, is_float, probes
 
 Function = Callable[[np.ndarray], np.ndarray]
-COMPARED = 1 << 11  #: elements that a correlation is taken of
 SHIFTS = ("one_plus", "minus_one", "one_minus")  #: changes that round as 1 does
 EPSILONS = (0.0, 1e-5, 1e-6, 1e-3, 1e-12, 1e-4, 1e-8)  #: of the norms that people fold
 
@@ -232,15 +230,3 @@ def _agrees(change: Change, source: np.ndarray, leaf: np.ndarray, unit: float) -
         bad = np.abs(want - have) > unit * (size + (1.0 if shifted else 0.0))
     alike = np.array_equal(np.isnan(want), np.isnan(have))
     return not bad.any() and alike and np.array_equal(np.isinf(want), np.isinf(have))
-
-
-def near(source: np.ndarray, leaf: np.ndarray) -> float:
-    """The correlation of two tensors of one shape, on at most `COMPARED` elements."""
-    places = np.linspace(0, max(source.size - 1, 0), min(source.size, COMPARED)).astype(np.int64)
-    spots = np.unravel_index(places, source.shape)
-    a, b = (single(array[spots]).astype(np.float64) for array in (source, leaf))
-    if a.size < 8 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return 0.0
-    a, b = a - a.mean(), b - b.mean()
-    norm = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / norm if norm else 0.0

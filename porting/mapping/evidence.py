@@ -121,7 +121,9 @@ class Flattens:
         weights = [unit.parts["w"] for unit in sources if "w" in unit.parts]
         convs = [part.shape for part in weights if _rank(part) > 2 and not part.lead]
         linears = [part.shape for part in weights if len(part.shape) == 2]
-        self._channels = [shape[0] for shape in convs if shape[0] > 1]
+        read = {shape[1] for shape in convs}
+        made = [shape[0] for shape in convs if shape[0] > 1]
+        self._channels = sorted(made, key=lambda channels: channels not in read)
         self._space = max((len(shape) - 2 for shape in convs), default=0)
         bridged = any(into in self._channels for _, into in linears)
         known = Counter(out for out, _ in linears)
@@ -134,21 +136,30 @@ class Flattens:
             self._behind = set(behind or (() if bridged else fits))
 
     def _channel(self, width: int) -> int:
-        """The last number of channels that `width` is a multiple of, 0 if there is none."""
+        """The last number of channels that `width` is a multiple of, 0 if there is none.
+
+        One that no convolution reads is the last, wherever it stands.
+        """
         fit = [c for c in self._channels if width % c == 0 and width > c]
         return fit[-1] if fit and width not in self._channels else 0
 
     def readings(self, pair: Pair, slot: str, layout: Layout) -> list[Layout]:
         """The readings of a weight behind a flatten, the likely one first; [] for any other."""
         part = pair.source.parts.get("w")
-        if slot != "w" or part is None or part.shape not in self._behind:
+        if slot != "w" or part is None:
             return []
         if layout.relation != "moved" or len(pair.target.parts["w"].shape) != 2:
             return []
-        names, width = SPACE_OF[self._space], part.shape[1]
+        return self.orders(part.shape, layout)
+
+    def orders(self, shape: tuple[int, ...], plain: Layout) -> list[Layout]:
+        """The readings of a weight of this shape, of which `plain` is the last; [] for none."""
+        if shape not in self._behind:
+            return []
+        names, width = SPACE_OF[self._space], shape[1]
         channel = self._channel(width)
         side = round((width // channel) ** (1 / self._space))
         if side**self._space != width // channel:
-            return [layout]
+            return [plain]
         sizes = (("c", channel), *((n, side) for n in names.split()[1:]))
-        return [Layout(("o", f"c {names}"), f"({names} c) o", sizes), layout]
+        return [Layout(("o", f"c {names}"), f"({names} c) o", sizes), plain]
