@@ -575,3 +575,36 @@ def test_the_zeros_of_a_layer_without_a_bias_stay_right_beside_a_missing_kernel(
     del port["h/2/k/kernel"]
     wrong = [v.path for v in diagnose(source, port).leaves.values() if v.wrong]
     assert wrong == ["h/2/k/kernel"]
+
+
+def two_towers(prefix):
+    """A model of text and images: two towers, each with a projection beside it."""
+    source, right = {}, {}
+    for key in ("text_model.fc", "vision_model.fc", "text_projection", "visual_projection"):
+        weight = source[f"{key}.weight"] = draw(6, 5, seed=len(key))
+        right[f"{prefix}{key.replace('.', '/')}/kernel"] = np.asarray(weight.T, order="C")
+    return source, right
+
+
+@pytest.mark.parametrize("prefix", ["params/", ""])
+def test_the_head_of_one_tower_is_missed_where_the_other_has_its_own(prefix):
+    source, right = two_towers(prefix)
+    path = f"{prefix}visual_projection/kernel"
+    verdict = diagnose(source, {p: a for p, a in right.items() if p != path}).leaves[path]
+    assert (verdict.status, verdict.fix) == ("missing", 'source["visual_projection.weight"].T')
+
+
+@pytest.mark.parametrize("left", ["text_projection", "vis", "projection"])
+def test_a_head_is_not_missed_without_its_tower_or_its_like(left):
+    source, right = two_towers("params/")
+    port = {p: a for p, a in right.items() if left not in p and "visual_projection" not in p}
+    assert diagnose(source, port).ok
+
+
+def test_a_number_of_the_source_that_the_port_does_not_keep_names_no_leaf():
+    source, right = {}, {}
+    for n, (number, out) in enumerate(((0, 3), (3, 4), (6, 5), (10, 6))):
+        weight = source[f"features.{number}.weight"] = draw(out, out - 1, 3, 3, seed=n)
+        right[f"params/Conv_{n}/kernel"] = np.asarray(weight.transpose(2, 3, 1, 0), order="C")
+    port = {p: a for p, a in right.items() if p != "params/Conv_3/kernel"}
+    assert set(diagnose(source, port).leaves) <= set(right)

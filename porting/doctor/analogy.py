@@ -28,6 +28,7 @@ class Analogies:
     def __init__(self, rows: Sequence[Leaf]) -> None:
         self._rows: Mapping[str, Leaf] = {row.sources[0]: row for row in rows}
         self._layers: dict[str, list[str]] = {}
+        self._numbered: dict[str, bool] = {}
         for key in self._rows:
             self._layers.setdefault(_layer(key), []).append(key)
 
@@ -35,7 +36,7 @@ class Analogies:
         """Where `key` goes if it goes where `like` does, in its own layer.
 
         The neighbours tell the layer: those that both layers have. Where none does, the
-        numbers of the key take the place of those of the like.
+        numbers of the key take the place of those of the like, if its likes are so numbered.
         """
         first = like.sources[0]
         here, there = _layer(first), _layer(key)
@@ -46,7 +47,17 @@ class Analogies:
                 found = _carried(like.path, twin.path, self._rows[beside].path)
                 if found:
                     return found
-        return None if near else renumber(like.path, first, key)
+        return None if near or not self._keeps_numbers(like) else renumber(like.path, first, key)
+
+    def _keeps_numbers(self, like: Leaf) -> bool:
+        """Whether most likes of a row have their number in their path as it has its own."""
+        first = like.sources[0]
+        if first not in self._numbered:
+            kind = template(first)
+            others = [r for k, r in self._rows.items() if template(k) == kind and r is not like]
+            kept = sum(renumber(like.path, first, r.sources[0]) == r.path for r in others)
+            self._numbered[first] = 2 * kept >= len(others)
+        return self._numbered[first]
 
 
 @lru_cache(2**16)

@@ -10,6 +10,8 @@ from porting.doctor.names import last, numbers, parent, renumber, template
 from porting.layouts import Rule
 from porting.leaves import Leaf
 
+STEM = 3  #: letters that a tower and its head begin with in common ("vis" of vision, visual)
+
 
 def predicted_path(
     key: str,
@@ -187,7 +189,7 @@ def _has_place(module: str, name: str, rows: Sequence[Leaf]) -> bool:
     """Whether the target must have a module: its leaves are there, or those around it.
 
     A head may be left out of a port on purpose; a table or a norm, or a module of a small
-    group that is there, is not.
+    group that is there, is not; nor is the head of one tower where another has its own.
     """
     holder = parent(module) if "/" in module else ""
     inside = any(row.path.startswith(f"{module}/") for row in rows)
@@ -196,7 +198,21 @@ def _has_place(module: str, name: str, rows: Sequence[Leaf]) -> bool:
         inside
         or 0 < 2 * around < len(rows)
         or (around > 0 and name in ("embedding", "scale", "weight"))
+        or _of_tower(module, rows)
     )
+
+
+def _of_tower(module: str, rows: Sequence[Leaf]) -> bool:
+    """Whether a module is the head of a tower that is there, and another tower has such a head.
+
+    `visual_projection` is to `vision_model` what `text_projection` is to `text_model`.
+    """
+    holder, (stem, _, kind) = module.split("/")[:-1], last(module).rpartition("_")
+    inside = [parts for row in rows if (parts := row.path.split("/"))[: len(holder)] == holder]
+    beside = {parts[len(holder)] for parts in inside if len(parts) > len(holder) + 1}
+    heads = {name for name in beside if name.endswith(f"_{kind}")}
+    towers = {name[:STEM] for name in beside - heads}
+    return len(stem) >= STEM and stem[:STEM] in towers and any(h[:STEM] in towers for h in heads)
 
 
 def _flax_name(key: str, rank: int) -> str:
