@@ -29,6 +29,9 @@ class Analogies:
         self._rows: Mapping[str, Leaf] = {row.sources[0]: row for row in rows}
         self._layers: dict[str, list[str]] = {}
         self._numbered: dict[str, bool] = {}
+        self._likes: dict[tuple[str, str], list[Leaf]] = {}
+        for row in rows:
+            self._likes.setdefault(_form(row), []).append(row)
         for key in self._rows:
             self._layers.setdefault(_layer(key), []).append(key)
 
@@ -51,13 +54,17 @@ class Analogies:
 
     def _keeps_numbers(self, like: Leaf) -> bool:
         """Whether most likes of a row have their number in their path as it has its own."""
-        first = like.sources[0]
-        if first not in self._numbered:
-            kind = template(first)
-            others = [r for k, r in self._rows.items() if template(k) == kind and r is not like]
-            kept = sum(renumber(like.path, first, r.sources[0]) == r.path for r in others)
-            self._numbered[first] = 2 * kept >= len(others)
-        return self._numbered[first]
+        if like.path not in self._numbered:
+            others = [r for r in self._likes[_form(like)] if r is not like]
+            moved = [renumber(like.path, like.sources[0], r.sources[0]) for r in others]
+            kept = sum(path == r.path for path, r in zip(moved, others, strict=True))
+            self._numbered[like.path] = 2 * kept >= len(others)
+        return self._numbered[like.path]
+
+
+def _form(row: Leaf) -> tuple[str, str]:
+    """What the same leaf of all layers shares."""
+    return template(row.sources[0]), template(row.path)
 
 
 @lru_cache(2**16)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from porting.doctor.names import template
+from porting.doctor.rings import rings
 from porting.doctor.titles import TITLES, done
 from porting.doctor.verdict import LeafVerdict
 from porting.doctor.wording import difference, places
@@ -53,9 +54,11 @@ def findings(
         shapes: of the leaves, by path.
     """
     groups: dict[tuple[str, ...], list[LeafVerdict]] = {}
+    names = rings(verdicts)
     for v in verdicts.values():
         if v.status != "ok":
-            groups.setdefault(_key(v), []).append(v)
+            more = names[v.path] if v.kind == "rotated" else ()
+            groups.setdefault((*_key(v), *more), []).append(v)
     found = [_finding(group, verdicts, shapes) for group in groups.values()]
     found += _renamed(verdicts)
     return tuple(sorted(found, key=lambda f: (SEVERITIES[f.severity], -len(f.leaves))))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from porting.doctor.names import numbers, parent, template
+from porting.doctor.rings import rings
 from porting.doctor.sequences import Number, order_of
 from porting.doctor.verdict import LeafVerdict
 
@@ -16,13 +17,14 @@ def relate(verdicts: Mapping[str, LeafVerdict]) -> Verdicts:
     """The verdicts with a kind for every wrong source.
 
     The kinds are "shifted", "sorted" and "reversed" (many layers, one pattern), "exchanged" (two
-    leaves hold each other's tensor), "layer" (the same leaf of another layer), "other".
+    leaves hold each other's tensor), "rotated" (so do three or more in a ring), "layer" (the same leaf of another layer), "other".
 
     Args:
         verdicts: by path.
     """
     out = _constant_pairs(dict(verdicts))
     out = _exchanged(out)
+    out |= {path: replace(out[path], kind="rotated") for path in rings(out)}
     return _layered(out)
 
 

@@ -9,6 +9,7 @@ from itertools import takewhile
 from porting.doctor.kinds import LAYOUTS
 from porting.doctor.names import numbers, template
 from porting.doctor.relations import homes
+from porting.doctor.rings import ring_title, rings
 from porting.doctor.verdict import LeafVerdict
 from porting.doctor.wording import apart, difference, few, places, spans
 from porting.mapping.names import natural
@@ -74,6 +75,8 @@ def _layout_title(
 ) -> str:
     if group[0].kind == "exchanged":
         return _exchange_title(group, verdicts)
+    if group[0].kind == "rotated":
+        return ring_title(rings(verdicts)[group[0].path], group)
     return f"{_subject(group, verdicts, shapes)}: {done(group[0].kind)}."
 
 
@@ -105,6 +108,8 @@ def _source_title(
     first = group[0]
     if first.kind == "exchanged":
         return _exchange_title(group, verdicts)
+    if first.kind == "rotated":
+        return ring_title(rings(verdicts)[first.path], group)
     where = places(v.path for v in group)
     if first.kind in ORDERED:
         return f"Layers {ORDERED[first.kind]}: {where}."
