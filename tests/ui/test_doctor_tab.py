@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from porting.breaks import BREAKS, break_tree
 from porting.checkpoint import open_checkpoint, save_params
@@ -112,12 +113,24 @@ def test_own_files_and_traces_are_diagnosed(doctor, clean, tmp_path):
     assert "tab=doctor&patient=upload" not in person.page.url
 
 
+class Deep(nn.Module):
+    """A module in modules of long names."""
+
+    inner: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return self.inner.clone(parent=self, name="encoder_block_of_layer_11")(x)
+
+
 def test_a_code_fault_leads_where_every_leaf_is_right(doctor, clean, tmp_path):
-    save_params(tmp_path / "params.safetensors", clean)
+    block = unflatten(clean)["params"]
+    variables = {"params": {"encoder_block_of_layer_11": block}}
+    save_params(tmp_path / "params.safetensors", variables)
     module, sample = MODELS["block-linen"].target()
     x = np.random.default_rng(0).standard_normal(sample.shape, np.float32)
     for name, epsilon in (("right", 1e-5), ("wrong", 1e-2)):
-        trace = record_linen(module.clone(epsilon=epsilon), unflatten(clean), x, double=True)
+        trace = record_linen(Deep(module.clone(epsilon=epsilon)), variables, x, double=True)
         trace.save(tmp_path / f"{name}.safetensors")
     person = doctor()
     with person.change():
@@ -132,11 +145,12 @@ def test_a_code_fault_leads_where_every_leaf_is_right(doctor, clean, tmp_path):
     assert "What differs: epsilon. Parity is restored by epsilon = 1e-05." in finding
     assert "The candidate computes epsilon = 0.01." in finding
     assert "epsilon = 1e-05" in person.lens.locator("pre:visible").inner_text()
-    edges = person.page.evaluate(
-        "[...document.querySelectorAll('#doctor-lens .ytick text')].map((text) => "
-        "text.getBoundingClientRect().x - text.closest('svg').getBoundingClientRect().x)"
+    names = person.lens.locator(".ytick text", has_text="layer_11")
+    edges = names.evaluate_all(
+        "(all) => all.map((name) => name.getBoundingClientRect().x - "
+        "name.closest('svg').getBoundingClientRect().x)"
     )
-    assert edges
+    assert len(edges) == 9
     assert min(edges) >= 0  # no name of a stage is cut off
 
 
