@@ -1,8 +1,8 @@
 """Record Flax models: Linen by method interception, NNX by wrapping `__call__`.
 
 Both run eagerly, in full float32 matrix precision, so that an accelerator's shortened
-products are not taken for faults. What runs inside `jit`, `scan` or `remat` holds no values
-and leaves no stages.
+products are not taken for faults. What runs inside `jit`, `scan` or `nnx.remat` holds no
+values and leaves no stages; `nn.remat` is lifted for the time of the call.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from porting.errors import ArgumentError
+from porting.errors import ArgumentError, checked
 from porting.trace.stages import Stage, Trace
-from porting.trace.tape import Tape, joined, walk
+from porting.trace.tape import Tape, joined, not_run, walk
 from porting.tree import flatten, nnx_variables
 
 if TYPE_CHECKING:
     from flax import linen, nnx
 
 Run = Callable[[Tape, bool], None]
-_WRAPPING = threading.Lock()  #: one recording of NNX modules at a time: it touches their classes
+METHODS = ("__call__", "attend")  #: whose calls are stages
+_WRAPPING = threading.Lock()  #: one recording at a time: it touches classes, and `jax.remat`
 
 
 def record_linen(
@@ -70,7 +71,8 @@ def record_linen(
     def run(tape: Tape, is_double: bool) -> None:
         from flax import linen
 
-        with linen.intercept_methods(functools.partial(_intercept, tape, is_double)):
+        seen = functools.partial(_intercept, tape, is_double)
+        with _unwrapped(), linen.intercept_methods(seen):
             if variables is None:
                 module(*inputs, **kw)
             else:
@@ -78,17 +80,45 @@ def record_linen(
                 written = [name for name in state if name != "params"]
                 apply(state, *args, **{"mutable": written, **named})
 
-    return _trace("linen", run, {} if variables is None else flatten(variables), double)
+    return _trace("linen", run, {} if variables is None else _leaves(variables), double)
+
+
+def _leaves(variables: Any) -> dict[str, Any]:
+    """The leaves by path, out of the boxes of a partitioned model."""
+    from flax.core import meta
+
+    checked("variables", variables, Mapping, "Pass the collections, {'params': …}.")
+    return flatten(meta.unbox(variables))
 
 
 def _intercept(tape: Tape, double: bool, proceed: Any, args: tuple, kwargs: dict, at: Any) -> Any:
     module, method = at.module, at.method_name
-    if method not in ("__call__", "attend") or tape.is_inside(module):
+    if method not in METHODS or tape.is_inside(module):
         return proceed(*args, **kwargs)
     if double:
         _widen(module)
-    path = "/".join((*module.path, *(() if method == "__call__" else (method,))))
-    return _on_tape(tape, path, module, proceed, args, kwargs)
+    return _on_tape(tape, _path(module.path, method), module, proceed, args, kwargs)
+
+
+def _path(module: tuple[str, ...], method: str) -> str:
+    return "/".join((*module, *(() if method == "__call__" else (method,))))
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Iterator[None]:
+    """`nn.remat` without effect: it computes the same, and what runs inside holds values."""
+    import jax
+
+    def plain(function: Any, **_: Any) -> Any:
+        return function
+
+    with _WRAPPING:
+        remat = jax.remat
+        try:
+            jax.remat = plain  # type: ignore[assignment]
+            yield
+        finally:
+            jax.remat = remat
 
 
 def _on_tape(tape: Tape, path: str, owner: Any, call: Any, args: tuple, kwargs: dict) -> Any:
@@ -143,30 +173,32 @@ def _wrapped(classes: set[type], paths: Mapping[int, str], tape: Tape) -> Iterat
     """`__call__` of `classes` writing on the tape, for the modules in `paths` in this thread."""
     thread = threading.get_ident()
 
-    def wrap(call: Any) -> Any:
+    def wrap(call: Any, method: str) -> Any:
         @functools.wraps(call)
         def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
             known = id(self) in paths and threading.get_ident() == thread
             if not known or tape.is_inside(self):
                 return call(self, *args, **kwargs)
             bound = functools.partial(call, self)
-            return _on_tape(tape, paths[id(self)], self, bound, args, kwargs)
+            path = _path(tuple(filter(None, [paths[id(self)]])), method)
+            return _on_tape(tape, path, self, bound, args, kwargs)
 
         return recorded
 
     with _WRAPPING:
-        own = {c: c.__dict__.get("__call__") for c in classes if hasattr(c, "__call__")}  # noqa: B004
-        wrappers = {c: wrap(c.__call__) for c in own}
+        methods = [(c, method) for c in classes for method in METHODS if hasattr(c, method)]
+        own = {(c, method): c.__dict__.get(method) for c, method in methods}
+        wrappers = {(c, method): wrap(getattr(c, method), method) for c, method in methods}
         try:
-            for c, wrapper in wrappers.items():
-                c.__call__ = wrapper  # type: ignore[method-assign]
+            for (c, method), wrapper in wrappers.items():
+                setattr(c, method, wrapper)
             yield
         finally:
-            for c, call in own.items():
+            for (c, method), call in own.items():
                 if call is not None:
-                    c.__call__ = call  # type: ignore[method-assign]
-                elif "__call__" in c.__dict__:
-                    del c.__call__
+                    setattr(c, method, call)
+                elif method in c.__dict__:
+                    delattr(c, method)
 
 
 def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) -> Trace:
@@ -177,13 +209,8 @@ def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) ->
         with jax.enable_x64(is_double), jax.default_matmul_precision("highest"):
             try:
                 run(tape, is_double)
-            except (TypeError, ValueError) as error:
-                if not is_double:
-                    raise
-                raise ArgumentError(
-                    f"The model runs in float32 but not in float64 ({error}). "
-                    "Record it with double=False."
-                ) from error
+            except Exception as error:
+                raise not_run(error, is_double) from error
         return tape.stages
 
     def replay(forced: Mapping[str, Stage]) -> Trace:
@@ -243,14 +270,22 @@ def _to_numpy(array: Any, double: bool) -> np.ndarray | None:
     import jax
     import jax.numpy as jnp
 
-    if isinstance(array, jax.core.Tracer) or jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+    held = isinstance(array, (jax.Array, np.ndarray, np.generic))
+    if not held or isinstance(array, jax.core.Tracer):
         return None
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    dtype = (np.float64 if double else np.float32) if floating else None
-    return np.array(array, dtype=dtype, order="C")
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return None
+    if jnp.iscomplexobj(array):
+        array = np.stack([np.real(array), np.imag(array)], -1)  # two real numbers
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return np.array(array, np.float64 if double else np.float32, order="C")
+    # int4 and its like have no place in a file
+    return np.array(array, np.dtype(array.dtype) if array.dtype.isbuiltin == 1 else np.int8, order="C")
 
 
 def _to_jax(array: np.ndarray, like: Any) -> Any:
     import jax.numpy as jnp
 
+    if jnp.iscomplexobj(like):
+        array = array[..., 0] + 1j * array[..., 1]
     return jnp.asarray(array.astype(like.dtype) if array.dtype != like.dtype else array)

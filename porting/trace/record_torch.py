@@ -11,7 +11,7 @@ import numpy as np
 
 from porting.errors import ArgumentError
 from porting.trace.stages import Stage, Trace
-from porting.trace.tape import Tape, joined, walk
+from porting.trace.tape import Tape, joined, not_run, walk
 
 if TYPE_CHECKING:
     import torch
@@ -33,10 +33,12 @@ def record_torch(model: torch.nn.Module, *inputs: Any, double: bool = False, **k
         Outputs as float32 (or the integer or boolean dtype that they have).
 
     Raises:
-        ArgumentError: torch is not installed, or `model` is not a `torch.nn.Module`.
+        ArgumentError: torch is not installed, `model` is not a `torch.nn.Module`, cannot be
+            hooked or copied, has no values, or does not run on these inputs.
     """
     try:
         import torch
+        from torch.nn.parameter import is_lazy
     except ImportError:
         raise ArgumentError(
             "Recording a PyTorch model needs PyTorch, which is not installed here. Install "
@@ -44,9 +46,16 @@ def record_torch(model: torch.nn.Module, *inputs: Any, double: bool = False, **k
         ) from None
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"A {type(model).__name__} is not a torch.nn.Module. Pass the model.")
-    runs = {False: copy.deepcopy(model) if model.training else model}
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError("What torch.jit made shows nothing inside. Pass the model itself.")
+    without = [name for name, p in model.named_parameters() if is_lazy(p) or p.is_meta]
+    if without:
+        raise ArgumentError(
+            f"{without[0]} has no values yet. Load the checkpoint, and run a lazy module once."
+        )
+    runs = {False: _copy(model) if model.training else model}
     if double:
-        runs[True] = copy.deepcopy(model).double()
+        runs[True] = _copy(model).double()
 
     def replay(forced: Mapping[str, Stage]) -> Trace:
         wide = double and (not forced or any(stage.outputs64 for stage in forced.values()))
@@ -56,10 +65,27 @@ def record_torch(model: torch.nn.Module, *inputs: Any, double: bool = False, **k
         ]
         return Trace("torch", joined(*stages), leaves)
 
-    leaves = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    leaves = {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in leaves.items()}
+    tensors = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+    values = {_plain(name): _to_numpy(tensor, False) for name, tensor in tensors.items()}
+    leaves = {name: value for name, value in values.items() if value is not None}
     trace = replay({})
     return Trace("torch", trace.stages, leaves, replay)
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a model; tensors that somebody computed and kept in it come along detached."""
+    import torch
+
+    kept = (value for module in model.modules() for value in vars(module).values())
+    tensors = (value for value in kept if isinstance(value, torch.Tensor))
+    memo = {id(t): t.detach().clone() for t in tensors if not t.is_leaf}
+    try:
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentError(
+            f"This model cannot be copied ({error}). Call model.eval() and record it with "
+            "double=False."
+        ) from error
 
 
 def _run(
@@ -69,18 +95,29 @@ def _run(
 
     tape = Tape(functools.partial(_to_numpy, double=double), _to_torch, forced, double)
     handles = []
-    for path, module in model.named_modules():
-        before = functools.partial(_before, tape, path)
-        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(module.register_forward_hook(functools.partial(_after, tape)))
-    args, named = walk((inputs, kw), functools.partial(_given, double=double))
+    wide = any(p.dtype == torch.float64 for p in model.parameters())
+    args, named = walk((inputs, kw), functools.partial(_given, double=double, wide=wide))
     try:
-        with torch.no_grad():
+        for path, module in model.named_modules():
+            if "_orig_mod" in module._modules or isinstance(module, torch.jit.ScriptModule):
+                continue  # what torch.compile wraps has the name; torch.jit takes no hooks
+            before = functools.partial(_before, tape, _plain(path))
+            after = functools.partial(_after, tape)
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after, always_call=True))
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(*args, **named)
+    except Exception as error:
+        raise not_run(error, double) from error
     finally:
         for handle in handles:
             handle.remove()
     return tape.stages
+
+
+def _plain(path: str) -> str:
+    """A path without the wrapper of `torch.compile`."""
+    return ".".join(word for word in path.split(".") if word != "_orig_mod")
 
 
 def _before(tape: Tape, path: str, module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -91,23 +128,39 @@ def _after(tape: Tape, module: Any, args: tuple, output: Any) -> Any:
     return tape.leave(output)
 
 
-def _given(name: str, array: Any, double: bool) -> Any:
+def _given(name: str, array: Any, double: bool, wide: bool) -> Any:
+    """An input as a tensor of the run's own: a model may write into what it is given."""
     import torch
 
-    tensor = array if isinstance(array, torch.Tensor) else torch.tensor(np.asarray(array))
+    if isinstance(array, torch.Tensor):
+        tensor = array.detach().clone()
+    else:
+        tensor = torch.tensor(np.asarray(array))
+        tensor = tensor.float() if tensor.dtype == torch.float64 and not wide else tensor
     return tensor.double() if double and tensor.is_floating_point() else tensor
 
 
-def _to_numpy(tensor: torch.Tensor, double: bool) -> np.ndarray:
+def _to_numpy(tensor: Any, double: bool) -> np.ndarray | None:
+    """A copy; a complex number as two real ones. None of what holds no values (inside vmap)."""
     import torch
 
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.to(torch.float64 if double else torch.float32)
-    return np.array(tensor.numpy(), order="C")
+    try:
+        tensor = torch.as_tensor(tensor).detach().resolve_conj().resolve_neg()
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
+        tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float64 if double else torch.float32)
+        return np.array(tensor.cpu().numpy(), order="C")
+    except (RuntimeError, TypeError):
+        return None
 
 
-def _to_torch(array: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+def _to_torch(array: np.ndarray, like: Any) -> Any:
     import torch
 
-    return torch.tensor(array).to(dtype=like.dtype, device=like.device)
+    if not isinstance(like, torch.Tensor):
+        return array.astype(like.dtype)
+    tensor = torch.tensor(array)
+    if like.is_complex():
+        tensor = torch.view_as_complex(tensor)
+    return tensor.to(dtype=like.dtype, device=like.device)

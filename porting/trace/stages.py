@@ -137,6 +137,6 @@ class Trace(Mapping[str, np.ndarray]):
     def ancestors(self, path: str) -> Iterator[str]:
         """The stages around `path`, from the inside out."""
         parent = self.stage(path).parent
-        while parent:
+        while parent in self:
             yield parent
             parent = self.stage(parent).parent

@@ -7,14 +7,16 @@ reference's inputs whatever went wrong before it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 
 from porting.compare import UNIT_ROUNDOFF
+from porting.errors import ArgumentError, PortingError
 from porting.trace.stages import ROOT, Stage
 
 Visit = Callable[[str, Any], Any]
@@ -50,7 +52,12 @@ def _same(a: Any, b: Any) -> bool:
 
 def _rebuilt(value: Mapping[str, Any], items: dict[str, Any]) -> Any:
     kind: Callable[..., Any] = type(value)
-    return kind(**items) if dataclasses.is_dataclass(value) else kind(items)
+    if dataclasses.is_dataclass(value) or not isinstance(value, MutableMapping):
+        return kind(**items) if dataclasses.is_dataclass(value) else kind(items)
+    new = copy.copy(value)  # what else it holds (a default) stays
+    for key, item in items.items():
+        new[key] = item
+    return new
 
 
 def arrays_in(value: Any, convert: Callable[[Any], np.ndarray | None]) -> dict[str, np.ndarray]:
@@ -138,7 +145,9 @@ class Tape:
         """Note the end of the innermost call; give back the output to go on with."""
         stage = self._open.pop()
         outputs = arrays_in(output, self._convert)
-        if outputs:
+        if not outputs:
+            self._hand_up(stage)
+        else:
             self.stages.append(
                 Stage(
                     stage.path,
@@ -158,7 +167,13 @@ class Tape:
 
     def drop(self) -> None:
         """Forget the innermost call (it raised)."""
-        self._open.pop()
+        self._hand_up(self._open.pop())
+
+    def _hand_up(self, gone: _Open) -> None:
+        """Give the parts of a call that is no stage to the call around it."""
+        for i, stage in enumerate(self.stages):
+            if stage.parent == gone.path:
+                self.stages[i] = dataclasses.replace(stage, parent=gone.parent)
 
     def _replace(self, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         def visit(name: str, array: Any) -> Any:
@@ -204,3 +219,18 @@ def joined(single: list[Stage], double: list[Stage]) -> tuple[Stage, ...]:
         return dataclasses.replace(stage, inputs64=twin.inputs, outputs64=twin.outputs)
 
     return tuple(both(stage) for stage in single)
+
+
+def not_run(error: Exception, double: bool) -> PortingError:
+    """What to say of a model that raised while it was recorded."""
+    if isinstance(error, PortingError):
+        return error
+    what = f"{type(error).__name__}: {error}"
+    if double:
+        return ArgumentError(
+            f"The model runs in float32 but not in float64 ({what}). Record it with double=False."
+        )
+    return ArgumentError(
+        f"The model could not be recorded ({what}). Call it on these inputs without recording: "
+        "it must run there."
+    )
