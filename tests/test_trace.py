@@ -108,7 +108,7 @@ def test_nnx_classes_are_restored_when_the_model_raises():
 
 
 def test_linen_recording_ends_when_the_model_raises():
-    with pytest.raises(ArgumentError, match="ScopeParamShapeError.*must run there"):
+    with pytest.raises(ArgumentError, match=r"ScopeParamShapeError.*must run there"):
         record_linen(nn.Dense(5), nn.Dense(5).init(jax.random.key(0), X), X[:, :2])
     assert len(record_linen(nn.Dense(5), nn.Dense(5).init(jax.random.key(0), X), X)) == 1
 

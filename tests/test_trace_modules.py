@@ -256,7 +256,9 @@ def test_a_model_that_does_not_run_in_float64_is_explained():
                 raise TypeError("float32 only")
             return x
 
-    with pytest.raises(ArgumentError, match=r"not in float64 \(float32 only\)\. Record it with"):
+    with pytest.raises(
+        ArgumentError, match=r"not in float64 \(TypeError: float32 only\)\. Record it with"
+    ):
         record_linen(Fixed(), {}, np.ones(3, np.float32), double=True)
 
 

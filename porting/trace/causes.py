@@ -14,7 +14,7 @@ from porting.errors import PortingError, checked
 from porting.trace.attention_table import KINDS
 from porting.trace.comparison import Site, StageResult, TraceComparison
 from porting.trace.formula import Formula
-from porting.trace.owned import leaves_of
+from porting.trace.owned import leaves_of, unseen
 from porting.trace.problems import active_dropouts, problems, repeated
 from porting.trace.questions import Budget, Choice, Problem
 from porting.trace.sentences import moved, said, text, together
@@ -81,7 +81,8 @@ class Explanation:
         """Verdict and text of the causes; one that repeats in other layers names them."""
         groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
         for cause in self.causes:
-            like = re.sub(r"\d+", "#", f"{cause.stage} {cause.site.slot} {cause.site.path}")
+            where = f"{cause.stage} {cause.site.slot} {cause.site.path}"
+            like = re.sub(r"\d+", "0", re.sub(r"#\d+", "", where))  # a later call is no other layer
             groups.setdefault((cause.verdict, like, *cause.faults), []).append(
                 (cause.stage, cause.text)
             )
@@ -129,7 +130,10 @@ def explain(comparison: TraceComparison, diagnosis: Diagnosis | None = None) -> 
     for row, site in places:
         before = [c.site for c in causes if c.stage == row.stage and c.site.slot == "input"]
         if not before or not _repeats(comparison, site, before):
-            causes.append(_cause(comparison, row, site, diagnosis, meant, right, budget))
+            cause = _cause(comparison, row, site, diagnosis, meant, right, budget)
+            # an output at the side that follows from what was found says nothing more
+            if site.main or cause.faults or not any(c.stage == row.stage for c in causes):
+                causes.append(cause)
     causes = _merged(comparison, causes)
     found = {word for cause in causes for word in cause.verdict.split(" and ")}
     if not causes:
@@ -179,10 +183,9 @@ def _cause(
             break
     options = {o for _, a in wanted for _, b in given for o in a if a[o] != b[o]}
     apart = [d for p, a in wanted[:1] for q, b in given[:1] for d in differences(p, a, q, b)]
-    statuses = _statuses(comparison, row, site, diagnosis, used)
-    verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, site)
-    if verdict == "undecided" and _leafless(comparison, row.stage):
-        verdict = "code"
+    hidden = _hidden(comparison, row, site) if not (wanted and given) else []
+    statuses = _statuses(comparison, row, site, diagnosis, {*used, *hidden})
+    verdict = _verdict(statuses, [v for _, v in apart], bool(wanted), given, hidden)
     restores = tuple(dict.fromkeys(said(p, c, options) for p, c in wanted))
     makes = tuple(dict.fromkeys(said(p, c, options) for p, c in given))
     on = active_dropouts(comparison, row.stage) if site.slot == "output" or not given else []
@@ -265,10 +268,12 @@ def _distance(a: Any, b: Any) -> int:
     return a.distance(b) if isinstance(a, Formula) else int(a != b)
 
 
-def _leafless(comparison: TraceComparison, stage: str) -> bool:
-    """Whether a module has no leaves at all that could be wrong."""
+def _hidden(comparison: TraceComparison, row: StageResult, site: Site) -> list[str]:
+    """The leaves that may be at fault though no stage shows them (a scan, a table read)."""
     trace = comparison.candidate
-    return bool(trace.leaves) and not leaves_of(trace, stage, inner=True)
+    if not trace.leaves and site.slot == "output":
+        return [row.stage]  # which leaves it has is not known
+    return unseen(trace, row.stage, comparison.matches)
 
 
 def _statuses(
@@ -297,7 +302,7 @@ def _verdict(
     rows: list[str],
     restored: bool,
     given: list[tuple[Problem, Choice]],
-    site: Site,
+    hidden: Sequence[str],
 ) -> str:
     """Leaves and variants weighed: a variant that restores parity proves the leaves right."""
     wrong = [s for s in statuses.values() if s not in ("ok", "ambiguous")]
@@ -306,9 +311,8 @@ def _verdict(
         return "weight and code" if code and rows else "weight"
     if statuses and all(s == "ok" for s in statuses.values()):
         return "code"
-    if restored:
+    if restored and not (hidden and not given):
         return "weight" if "weight" in rows else "code"
-    has_leaves = any(problem.leaves for problem, _ in given)
-    if has_leaves:
+    if any(problem.leaves for problem, _ in given):
         return "weight"
-    return "code" if site.slot == "input" else "undecided"
+    return "undecided" if hidden else "code"

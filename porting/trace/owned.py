@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -34,6 +34,21 @@ def leaves_of(trace: Trace, stage: str, inner: bool = False) -> dict[str, str]:
         if within.startswith(module) and (inner or mark not in name):
             found[name] = path
     return found
+
+
+def unseen(trace: Trace, stage: str, judged: Iterable[str]) -> list[str]:
+    """Paths of the leaves inside a stage's module that no `judged` stage inside it answers for.
+
+    >>> from porting.trace.stages import Stage
+    >>> stages = (Stage("fc", "Dense", "(model)", 1, 2, {}, {"": np.ones(1)}),
+    ...           Stage("(model)", "M", "", 0, 3, {}, {"": np.ones(1)}))
+    >>> trace = Trace("linen", stages, {"params/fc/kernel": 0, "params/scanned/fc/kernel": 0})
+    >>> unseen(trace, "(model)", ["fc"]), unseen(trace, "fc", ["fc"])
+    (['params/scanned/fc/kernel'], ['params/fc/kernel'])
+    """
+    inside = [path for path in judged if stage in trace.ancestors(path)]
+    seen = {leaf for path in inside for leaf in leaves_of(trace, path, inner=True).values()}
+    return [leaf for leaf in leaves_of(trace, stage, inner=True).values() if leaf not in seen]
 
 
 def layer_of(kind: str, names: set[str]) -> str | None:

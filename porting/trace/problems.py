@@ -93,7 +93,9 @@ def _asked(
         (pair.wanted, pair.wanted64 if double else None),
         (pair.given, pair.given64 if double else None),
     )
-    apart = np.abs(np.nan_to_num(pair.given.astype(np.float64) - pair.wanted))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(pair.given.astype(np.float64) - pair.wanted)
+    apart[~np.isfinite(apart)] = 0  # a row that is hidden altogether tells nothing
     held = comparison.candidate.leaves
     asked = []
     for index, (target, wide) in enumerate(targets):

@@ -280,7 +280,9 @@ def _to_numpy(array: Any, double: bool) -> np.ndarray | None:
     if jnp.issubdtype(array.dtype, jnp.floating):
         return np.array(array, np.float64 if double else np.float32, order="C")
     # int4 and its like have no place in a file
-    return np.array(array, np.dtype(array.dtype) if array.dtype.isbuiltin == 1 else np.int8, order="C")
+    return np.array(
+        array, np.dtype(array.dtype) if array.dtype.isbuiltin == 1 else np.int8, order="C"
+    )
 
 
 def _to_jax(array: np.ndarray, like: Any) -> Any:

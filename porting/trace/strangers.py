@@ -30,8 +30,8 @@ def strangers(
     {'extra': array([[1., 1.]])}
     """
     own = [s for s in trace.children(container or "") if s.finished < before and not passes(s)]
-    # An activation is a function that a formula knows, whether it is a module or not.
-    own = [s for s in own if family(s.kind) != "activation"]
+    # A function that a formula knows was not left out where it is no module.
+    own = [s for s in own if family(s.kind) not in ("activation", "pool", "flatten")]
     # A module around a paired stage was not left out; what it does besides is a formula.
     paired = used.union(*(trace.ancestors(path) for path in used))
     found = {}

@@ -52,6 +52,7 @@ def trial_of(problem: Problem, allowed: float) -> Trial:
 def _in_full(problem: Problem) -> Trial:
     target = problem.target if problem.target64 is None else problem.target64
     work = CALL + COSTS.get(problem.layer, _each_element)(problem)
+    known = np.isfinite(target) if target.dtype.kind == "f" else np.ones(target.shape, bool)
 
     def trial(choice: Choice) -> tuple[float, float]:
         with np.errstate(all="ignore"):
@@ -61,7 +62,8 @@ def _in_full(problem: Problem) -> Trial:
                 return math.inf, CALL  # this choice does not fit these shapes
             if output.size != target.size or output.shape[:1] != target.shape[:1]:
                 return math.inf, work
-            error = float(np.max(np.abs(output.reshape(target.shape) - target), initial=0.0))
+            apart = np.abs(output.reshape(target.shape) - target)[known]
+            error = float(np.max(apart, initial=0.0)) if apart.size else math.inf
         return error if error == error else math.inf, work
 
     return trial

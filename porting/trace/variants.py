@@ -71,7 +71,8 @@ def fitting(
     0.001
     """
     double = problem.target64 is not None
-    scale = float(np.max(np.abs(problem.target), initial=0.0))
+    finite = np.abs(problem.target)[np.isfinite(problem.target)]
+    scale = float(np.max(finite, initial=0.0))
     allowed = (FLOOR if double else 32 * U) * scale
     problem = sampled(problem)
     if problem.layer == "between":
