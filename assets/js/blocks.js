@@ -20,11 +20,11 @@ class Chart {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "IBM Plex Sans, system-ui, sans-serif", size: 12, color: ink },
       hoverlabel: { bgcolor: token("--pl-paper"), bordercolor: line, font: { color: token("--pl-ink") } } };
-    this.fit(layout, figure.data[0].y, width);
+    if (layout.meta?.room) this.fit(layout, figure.data[0].y, width);
     for (const name of ["xaxis", "yaxis"]) layout[name] = { gridcolor: line, zerolinecolor: line, fixedrange: true, ...layout[name] };
     window.Plotly.react(this.chart, figure.data, layout, { displayModeBar: false, responsive: false });
   }
-  /* Names take what they need, up to two fifths; longer ones lose their beginning. */
+  /* A chart of stages: names take what they need, up to two fifths; longer ones lose their beginning. */
   fit(layout, names, width) {
     const pen = document.createElement("canvas").getContext("2d");
     pen.font = "12px IBM Plex Sans, system-ui, sans-serif";
