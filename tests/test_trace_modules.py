@@ -17,7 +17,16 @@ from porting.checkpoint import save_params
 from porting.cli import app
 from porting.doctor import diagnose
 from porting.errors import ArgumentError
-from porting.trace import Stage, Trace, compare_traces, explain, load_trace, record_linen
+from porting.trace import (
+    Cause,
+    Explanation,
+    Stage,
+    Trace,
+    compare_traces,
+    explain,
+    load_trace,
+    record_linen,
+)
 from porting.trace.align import align_inputs
 from porting.trace.attention import attention, rotate
 from porting.trace.attention_table import ATTENTION
@@ -421,3 +430,17 @@ def test_files_alone_keep_the_order_of_stages_and_their_outputs(tmp_path):
     assert [row.stage for row in again.parting] == ["(model)"]
     assert dataclasses.asdict(again.rows[0])["stage"] == result.rows[0].stage
     assert isinstance(read, Trace)
+
+
+def test_a_second_call_and_another_layer_are_told_with_the_first():
+    parts = compared("carry").parting[0].sites[0]
+
+    def cause(stage):
+        site = dataclasses.replace(parts, path=stage)
+        return Cause(stage, "r", site, "code", ("epsilon",), (), (), {}, f"{stage}: epsilon.")
+
+    said = Explanation((cause("mid"), cause("mid#2"), cause("end_1"), cause("end_2")), "code")
+    assert said.sentences() == (
+        ("code", "mid: epsilon. The same at mid#2."),
+        ("code", "end_1: epsilon. The same at end_2."),
+    )

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +17,13 @@ import numpy as np
 from porting.errors import ArgumentError, checked
 from porting.trace.stages import Stage, Trace
 from porting.trace.tape import Tape, joined, not_run, walk
+from porting.trace.wrapping import METHODS, on_tape, path_of, without_remat, wrapped
 from porting.tree import flatten, nnx_variables
 
 if TYPE_CHECKING:
     from flax import linen, nnx
 
 Run = Callable[[Tape, bool], None]
-METHODS = ("__call__", "attend")  #: whose calls are stages
-_WRAPPING = threading.Lock()  #: one recording at a time: it touches classes, and `jax.remat`
 
 
 def record_linen(
@@ -72,7 +70,7 @@ def record_linen(
         from flax import linen
 
         seen = functools.partial(_intercept, tape, is_double)
-        with _unwrapped(), linen.intercept_methods(seen):
+        with without_remat(), linen.intercept_methods(seen):
             if variables is None:
                 module(*inputs, **kw)
             else:
@@ -97,38 +95,7 @@ def _intercept(tape: Tape, double: bool, proceed: Any, args: tuple, kwargs: dict
         return proceed(*args, **kwargs)
     if double:
         _widen(module)
-    return _on_tape(tape, _path(module.path, method), module, proceed, args, kwargs)
-
-
-def _path(module: tuple[str, ...], method: str) -> str:
-    return "/".join((*module, *(() if method == "__call__" else (method,))))
-
-
-@contextlib.contextmanager
-def _unwrapped() -> Iterator[None]:
-    """`nn.remat` without effect: it computes the same, and what runs inside holds values."""
-    import jax
-
-    def plain(function: Any, **_: Any) -> Any:
-        return function
-
-    with _WRAPPING:
-        remat = jax.remat
-        try:
-            jax.remat = plain  # type: ignore[assignment]
-            yield
-        finally:
-            jax.remat = remat
-
-
-def _on_tape(tape: Tape, path: str, owner: Any, call: Any, args: tuple, kwargs: dict) -> Any:
-    args, kwargs = tape.enter(path, owner, args, kwargs)
-    try:
-        output = call(*args, **kwargs)
-    except BaseException:
-        tape.drop()
-        raise
-    return tape.leave(output)
+    return on_tape(tape, path_of(module.path, method), module, proceed, args, kwargs)
 
 
 def record_nnx(module: nnx.Module, *inputs: Any, double: bool = False, **kw: Any) -> Trace:
@@ -161,44 +128,11 @@ def record_nnx(module: nnx.Module, *inputs: Any, double: bool = False, **kw: Any
             _widen_nnx(clone)
         paths = {id(m): "/".join(map(str, path)) for path, m in nnx.iter_modules(clone)}
         args, named = _on_device((inputs, kw), is_double)
-        with _wrapped({type(m) for _, m in nnx.iter_modules(clone)}, paths, tape):
+        with wrapped({type(m) for _, m in nnx.iter_modules(clone)}, paths, tape):
             clone(*args, **named)
 
     leaves = {path: variable.get_value() for path, variable in nnx_variables(module).items()}
     return _trace("nnx", run, leaves, double)
-
-
-@contextlib.contextmanager
-def _wrapped(classes: set[type], paths: Mapping[int, str], tape: Tape) -> Iterator[None]:
-    """`__call__` of `classes` writing on the tape, for the modules in `paths` in this thread."""
-    thread = threading.get_ident()
-
-    def wrap(call: Any, method: str) -> Any:
-        @functools.wraps(call)
-        def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
-            known = id(self) in paths and threading.get_ident() == thread
-            if not known or tape.is_inside(self):
-                return call(self, *args, **kwargs)
-            bound = functools.partial(call, self)
-            path = _path(tuple(filter(None, [paths[id(self)]])), method)
-            return _on_tape(tape, path, self, bound, args, kwargs)
-
-        return recorded
-
-    with _WRAPPING:
-        methods = [(c, method) for c in classes for method in METHODS if hasattr(c, method)]
-        own = {(c, method): c.__dict__.get(method) for c, method in methods}
-        wrappers = {(c, method): wrap(getattr(c, method), method) for c, method in methods}
-        try:
-            for (c, method), wrapper in wrappers.items():
-                setattr(c, method, wrapper)
-            yield
-        finally:
-            for (c, method), call in own.items():
-                if call is not None:
-                    setattr(c, method, call)
-                elif method in c.__dict__:
-                    delattr(c, method)
 
 
 def _trace(framework: str, run: Run, leaves: Mapping[str, Any], double: bool) -> Trace:

@@ -17,7 +17,6 @@ from porting.checkpoint import save_params
 from porting.doctor import diagnose, repair
 from porting.errors import ArgumentError, number_of
 from porting.models import MODELS
-from porting.trace import forward
 from porting.ui import frame, lens
 from porting.ui.address import from_query
 from porting.ui.doctor_view import exports, picked, pictures, view
@@ -27,9 +26,9 @@ from porting.ui.doctor_work import (
     Given,
     broken,
     fitting_breaks,
+    forward_of,
     listed,
     patient_of,
-    traces_given,
 )
 from porting.ui.messages import as_toast, in_lens
 
@@ -82,8 +81,7 @@ def repaired(*values: Any) -> Iterator[Any]:
     recipe, given = read(*values)
     patient = patient_of(recipe, given)
     found = patient.diagnosis()
-    traces = traces_given(recipe, given, patient)
-    run = forward(traces, found, patient.source, patient.ported) if traces else None
+    run = forward_of(recipe, given, patient, found)
     fixed = repair(patient.source, patient.ported, found)
     after = diagnose(patient.source, fixed, patient.mapping).leaves
     left = [path for path, verdict in after.items() if verdict.wrong]

@@ -14,13 +14,14 @@ from porting.figures.origin import origin_of
 from porting.figures.stages import chart_height, stage_chart
 from porting.figures.trace import trace_bars
 from porting.models import MODELS
-from porting.trace import Forward, Trace, TraceComparison, compare_traces, forward
+from porting.trace import Forward, Trace, TraceComparison, compare_traces
 from porting.ui import lens
 from porting.ui.address import to_query
 from porting.ui.doctor_work import (
     DoctorView,
     Given,
     Patient,
+    forward_of,
     patient_of,
     regression_test,
     traces_given,
@@ -46,10 +47,9 @@ def view(recipe: DoctorView, given: Given) -> dict[str, Any]:
     patient = patient_of(recipe, given)
     found = patient.diagnosis()
     pick = picked(recipe, found)
-    traces = traces_given(recipe, given, patient)
     if recipe.asks:
-        return _riddle(recipe, patient, found, pick, traces)
-    run = forward(traces, found, patient.source, patient.ported) if traces else None
+        return _riddle(recipe, patient, found, pick, traces_given(recipe, given, patient))
+    run = forward_of(recipe, given, patient, found)
     rows = [_finding(f, found) for f in found.findings]
     rows += [_code(text) for text in run.code] if run else []
     blocks = [

@@ -19,7 +19,7 @@ from porting.faults import Port
 from porting.mapping import Mapping as PortMapping
 from porting.mapping import infer_mapping, port_checkpoint
 from porting.models import MODELS, decided_mapping, traces_of
-from porting.trace import Trace, load_trace
+from porting.trace import Forward, Trace, forward, load_trace
 from porting.tree import flatten
 
 UPLOAD = "upload"
@@ -154,6 +154,14 @@ def traces_given(recipe: DoctorView, given: Given, patient: Patient) -> tuple[Tr
             f"{number_of(len(given.traces), 'trace')}. Upload two, the reference first."
         )
     return load_trace(given.traces[0]), load_trace(given.traces[1])
+
+
+def forward_of(
+    recipe: DoctorView, given: Given, patient: Patient, found: Diagnosis
+) -> Forward | None:
+    """Where the patient's forward pass parts; None without traces."""
+    traces = traces_given(recipe, given, patient)
+    return forward(traces, found, patient.source, patient.ported) if traces else None
 
 
 def regression_test(patient: Patient) -> str:
